@@ -1,0 +1,476 @@
+"""The ports: what the engine needs from the world, and nothing more.
+
+Adapters implement these protocols; `stagedoor.testing` ships a conformance suite for each. Optional abilities
+are protocols of their own. All methods may be called from several threads, but the engine calls at most one
+*changing* method at a time for one key or task.
+
+Errors: an adapter raises `StorageError` (or `DataLost`, `StorageFull`, `Conflict`) and nothing else on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
+
+from attrs import field, frozen
+
+from .lifecycle import State, Trigger
+from .notices import Notice
+from .tasks import JSON, Finding, PlacedFile, Plan, UploadTask
+
+__all__ = [
+    "ArtworkEntry",
+    "Buffer",
+    "ByteStore",
+    "Clock",
+    "ContentType",
+    "Entry",
+    "EventBus",
+    "Ids",
+    "Illustrated",
+    "Library",
+    "MusicLibrary",
+    "Preprocessed",
+    "Recovered",
+    "Source",
+    "Subscriber",
+    "Summary",
+    "TaskStore",
+    "Tree",
+    "VideoEntry",
+    "WorkItem",
+    "WorkQueue",
+]
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+Clock: TypeAlias = Callable[[], float]
+"""Seconds since the epoch."""
+Ids: TypeAlias = Callable[[], str]
+"""A random name of 32 hexadecimal digits, never the same twice."""
+Source: TypeAlias = Callable[[], AbstractContextManager[BinaryIO]]
+"""Opens the uploaded bytes for reading, seekable and unbuffered."""
+
+
+# ── bytes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ByteStore(Protocol):
+    """Keeps the bytes of uploads, and the offset R up to which they are on record.
+
+    A key is ``<uid>.<generation>``. What `append` returned from is durable, as the chosen level promises.
+    """
+
+    def create(self, key: str, name: str) -> str:
+        """Make an empty place, durably.
+
+        Args:
+            key: New; a place that is there already is a `Conflict`.
+            name: File name that the bytes should have (safe: letters, digits, dot, dash).
+
+        Returns:
+            The path of the bytes relative to the store, for people and for ``destinationpath``.
+        """
+        ...
+
+    def append(self, key: str, offset: int, data: Buffer) -> None:
+        """Store bytes at the offset on record, and move the record behind them, in this order.
+
+        After an error the record is where it was.
+
+        Raises:
+            Conflict: ``offset`` is not the offset on record, or the bytes are sealed.
+            StorageFull: No room; R stands, and the next call may succeed.
+            DataLost: The place is gone.
+            StorageError: The disk failed. The key is not to be appended to again.
+        """
+        ...
+
+    def size(self, key: str) -> int:
+        """The offset on record, R, in bytes.
+
+        Raises:
+            DataLost: Fewer bytes are there than the record says, or none at all.
+        """
+        ...
+
+    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """Open the first R bytes for reading: seekable, unbuffered, closed by the context.
+
+        Raises:
+            DataLost: They are gone.
+        """
+        ...
+
+    def seal(self, key: str, name: str) -> str:
+        """Give the bytes their final name, durably; afterwards `append` is a `Conflict`. Idempotent.
+
+        Returns:
+            The path relative to the store.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Delete the bytes and everything beside them, durably. A key that is not there is no error."""
+        ...
+
+    def recover(self, known: Mapping[str, UploadTask]) -> Recovered:
+        """Bring the store into order after a crash. Called once, before anything else.
+
+        Data beyond R is cut away, leftovers are deleted, and places that no task knows go into quarantine.
+
+        Args:
+            known: The tasks by key.
+        """
+        ...
+
+
+@frozen
+class Recovered:
+    """What recovery found.
+
+    Attributes:
+        offsets: R of the keys whose task is in ``waitforchunk``.
+        lost: Keys whose bytes are missing or short, with a sentence.
+        quarantined: What nobody owns, relative paths.
+        deleted: Leftovers that were deleted.
+    """
+
+    offsets: Mapping[str, int] = field(factory=dict)
+    lost: Mapping[str, str] = field(factory=dict)
+    quarantined: Sequence[str] = ()
+    deleted: int = 0
+
+
+# ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen
+class Summary:
+    """One line of a task store's index; small, because there may be a hundred thousand."""
+
+    id: str
+    uid: str
+    state: State
+    revision: int
+    updated: float
+    deadline: float | None
+    due: Trigger | None
+
+
+class TaskStore(Protocol):
+    """Keeps one document a task."""
+
+    def create(self, task: UploadTask) -> None:
+        """Store a new task durably.
+
+        Raises:
+            Conflict: The id is taken.
+        """
+        ...
+
+    def get(self, uploadid: str) -> UploadTask | None:
+        """The task as stored last, or ``None``."""
+        ...
+
+    def cas(self, task: UploadTask, expected_revision: int) -> None:
+        """Replace the task durably if its stored revision and uid are the expected ones.
+
+        Raises:
+            Conflict: They are not, or the task is gone.
+        """
+        ...
+
+    def list(self) -> Sequence[Summary]:
+        """All tasks, oldest id first, without reading their documents."""
+        ...
+
+    def delete(self, uploadid: str) -> None:
+        """Delete the document durably. An id that is not there is no error."""
+        ...
+
+    def recover(self) -> Sequence[str]:
+        """Bring the store into order after a crash: what is no document goes into quarantine.
+
+        Returns:
+            Relative paths of what was quarantined.
+        """
+        ...
+
+
+# ── work and notices ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen(order=True)
+class WorkItem:
+    """Something is due.
+
+    Attributes:
+        not_before: Seconds since the epoch.
+        id: The upload.
+        uid: Which upload with this id.
+    """
+
+    not_before: float
+    id: str
+    uid: str
+
+
+class WorkQueue(Protocol):
+    """Hands due uploads to workers. Items may come twice, and may be outdated: the handler looks for itself."""
+
+    def submit(self, item: WorkItem) -> None:
+        """Add an item; never blocks."""
+        ...
+
+    def take(self, now: float) -> WorkItem | None:
+        """The next item whose time has come, or ``None``."""
+        ...
+
+    def wait(self, now: float, timeout: float | None) -> None:
+        """Block until `take` could have something, `close` is called, or ``timeout`` seconds passed."""
+        ...
+
+    def close(self) -> None:
+        """Wake everybody who waits; from now on `wait` does not block."""
+        ...
+
+
+Subscriber: TypeAlias = Callable[[Notice], None]
+
+
+class EventBus(Protocol):
+    """Carries notices to whoever wants them. Lossy by contract: who misses some lists the tasks anew."""
+
+    def publish(self, notices: Sequence[Notice]) -> None:
+        """Deliver in order; never raises because of a subscriber and never waits for one."""
+        ...
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Add a subscriber; the returned function takes it off again."""
+        ...
+
+    def close(self) -> None:
+        """Deliver what is queued and stop."""
+        ...
+
+
+# ── library ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Tree(Protocol):
+    """A directory tree that people's players read: the music directory, the artwork directory.
+
+    Paths are relative, made of safe components separated by ``/``. A file appears whole, under its final name,
+    or not at all, and never replaces one that was there.
+    """
+
+    def missing_directories(self, path: str) -> tuple[str, ...]:
+        """The parents of a path that do not exist yet, outermost first, relative."""
+        ...
+
+    def exists(self, path: str) -> bool:
+        """Whether something has this name."""
+        ...
+
+    def place(self, uid: str, path: str, source: BinaryIO) -> PlacedFile:
+        """Copy a file into the tree; the name appears only when the copy is whole and durable.
+
+        Idempotent: a file that an earlier call for this ``uid`` and ``path`` placed is adopted, until `settle`.
+
+        Raises:
+            Conflict: ``destination_exists``, somebody else's file has the name.
+            StorageError: It could not be done; nothing is visible.
+        """
+        ...
+
+    def settle(self, uid: str) -> None:
+        """Forget what is only needed to adopt; called when the placement is on record."""
+        ...
+
+    def withdraw(self, uid: str, paths: Iterable[str], directories: Iterable[str]) -> None:
+        """Take back what `place` did for a ``uid`` and was not settled, and directories that are empty again."""
+        ...
+
+    def check(self, file: PlacedFile) -> bool:
+        """Whether a placed file is still the one that was placed, or gone. Reads the file."""
+        ...
+
+    def remove(self, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
+        """Remove files of ours, and directories that are empty then, durably. Idempotent.
+
+        Raises:
+            Conflict: ``changed_since``: a file is not the one that was placed. Nothing was removed.
+        """
+        ...
+
+
+@frozen(kw_only=True)
+class VideoEntry:
+    """A music video for the catalogue.
+
+    Attributes:
+        path: In the music directory, relative.
+        artist: As in `path`'s first component, before it was made safe.
+        name: Title.
+        release: Year, four digits, or empty.
+        origin: Where it came from (``internet``, ``CD`` …), free text.
+        size: Bytes.
+        sha1: Of the file.
+        sha256: Of the file.
+        duration: Seconds.
+        width: Pixels as stored.
+        height: Pixels as stored.
+        codec: Video codec, FFmpeg's name.
+    """
+
+    path: str
+    artist: str
+    name: str
+    release: str
+    origin: str
+    size: int
+    sha1: str
+    sha256: str
+    duration: float
+    width: int
+    height: int
+    codec: str
+
+
+@frozen(kw_only=True)
+class ArtworkEntry:
+    """A cover for an album of the catalogue.
+
+    Attributes:
+        path: In the artwork directory, relative.
+        artist: Name of the album's artist.
+        album: Name of the album.
+        albumid: Id of the album in the catalogue, when the user named it.
+        sha256: Of the file.
+    """
+
+    path: str
+    artist: str
+    album: str
+    albumid: str | None
+    sha256: str
+
+
+Entry: TypeAlias = VideoEntry | ArtworkEntry
+
+
+class Library(Protocol):
+    """The music database."""
+
+    def put(self, uid: str, entry: Entry) -> None:
+        """Insert or update the one entry of an upload, durably.
+
+        Raises:
+            ContentRejected: The catalogue cannot take it (``album_not_found`` …).
+        """
+        ...
+
+    def illustrate(self, uid: str, directory: str, thumbnail: str, preview: str) -> None:
+        """Record the artwork of an entry: names of files in ``directory`` of the artwork tree."""
+        ...
+
+    def forget(self, uid: str) -> None:
+        """Take back exactly what `put` and `illustrate` did for an upload. Idempotent."""
+        ...
+
+    def close(self) -> None:
+        """Let go of resources."""
+        ...
+
+
+@runtime_checkable
+class MusicLibrary(Protocol):
+    """Optional ability of a `Library`: answers before a byte is sent."""
+
+    def find_sha1(self, sha1: str) -> Sequence[str]:
+        """Relative paths of the entries whose file has this SHA-1. Advice, no proof."""
+        ...
+
+
+# ── content ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@frozen(kw_only=True)
+class Preprocessed:
+    """What a content type found out about accepted content.
+
+    Attributes:
+        content: Facts as plain JSON; they become ``task.content``.
+        findings: Holds and warnings.
+    """
+
+    content: Mapping[str, JSON] = field(factory=dict)
+    findings: Sequence[Finding] = ()
+
+
+@frozen(kw_only=True)
+class Illustrated:
+    """Artwork that a content type made.
+
+    Attributes:
+        files: Bytes by path in the artwork tree; the paths are those of ``plan.artwork``.
+        directory: Common directory of the files.
+        thumbnail: File name in ``directory``.
+        preview: File name in ``directory``.
+    """
+
+    files: Mapping[str, bytes]
+    directory: str
+    thumbnail: str
+    preview: str
+
+
+class ContentType(Protocol):
+    """Everything that depends on what an upload is. Registered by name; knows neither engine nor stores.
+
+    Methods do their work for real, may take long, are called without any lock, and may be called again after a
+    crash. `ContentRejected` says that the content (or its annotations) will not do; any other error is taken
+    for a passing one and the step is tried again later.
+    """
+
+    @property
+    def name(self) -> str:
+        """The word in ``contenttype``."""
+        ...
+
+    @property
+    def has_artwork(self) -> bool:
+        """Whether the life goes through ``importartwork``."""
+        ...
+
+    def preprocess(self, task: UploadTask, source: Source) -> Preprocessed:
+        """Decide whether the content can be used.
+
+        Raises:
+            ContentRejected: It cannot; the code and the sentence are kept and shown.
+        """
+        ...
+
+    def plan(self, task: UploadTask) -> Plan:
+        """Name the files from annotations and facts. Touches nothing; collisions are the engine's business.
+
+        Never raises for what the user can mend: it goes into ``Plan.problems`` with severity ``reject``.
+        """
+        ...
+
+    def import_(self, task: UploadTask, library: Library) -> None:
+        """Tell the catalogue, from ``task.plan`` and ``task.placed`` alone.
+
+        Raises:
+            ContentRejected: The catalogue cannot take it.
+        """
+        ...
+
+    def illustrate(self, task: UploadTask, source: Source) -> Illustrated:
+        """Make the artwork that ``task.plan.artwork`` names.
+
+        Raises:
+            ContentRejected: It cannot be made.
+        """
+        ...
