@@ -199,8 +199,9 @@ class Row:
         return f"{self.trigger}:{self.source}:{self.dest or 'internal'}"
 
 
+# fmt: off
 def _rows() -> Iterable[Row]:
-    S, T = State, Trigger
+    S, T = State, Trigger  # noqa: N806  # the table is read by its words
     worker, engine, client, timer = (By.WORKER,), (By.ENGINE,), (By.CLIENT,), (By.TIMER,)
 
     # ── upload ────────────────────────────────────────────────────────────────────────────────────────────
@@ -235,7 +236,7 @@ def _rows() -> Iterable[Row]:
     for state in (
         S.WAITFORCHUNK, S.UPLOADCOMPLETE, S.PREPROCESSED, S.STARTIMPORT, S.IMPORTARTWORK,
         S.INTEGRATED, S.IMPORTFAILED, S.IMPORTCOMPLETE,
-    ):  # fmt: skip
+    ):
         yield Row(
             T.BEGIN, state, None, guards=("step_is_due", "attempts_left"), before=("take_step",), by=worker,
             doc="A slow step starts: its plan, attempt and token go on record first.",
@@ -345,6 +346,7 @@ def _rows() -> Iterable[Row]:
             T.REMOVE, state, S.REMOVE, before=("forget_wishes",), kind=Kind.END, by=client,
             doc="Somebody asked for the removal of the upload; library and catalogue are not touched.",
         )
+# fmt: on
 
 
 ROWS: tuple[Row, ...] = tuple(_rows())
@@ -469,9 +471,7 @@ def build_machine(rows: Iterable[Row] = ROWS) -> Machine:
     guards and callbacks as methods. Models are never registered: ``add_model`` costs 8.7 kB each and is
     quadratic in their number.
     """
-    built = Machine(
-        model=None, states=[state.value for state in STORED_STATES], initial=None, auto_transitions=False
-    )
+    built = Machine(model=None, states=[state.value for state in STORED_STATES], initial=None, auto_transitions=False)
     for row in rows:
         built.add_transition(
             row.trigger.value,

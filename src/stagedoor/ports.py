@@ -58,7 +58,7 @@ Source: TypeAlias = Callable[[], AbstractContextManager[BinaryIO]]
 class ByteStore(Protocol):
     """Keeps the bytes of uploads, and the offset R up to which they are on record.
 
-    A key is ``<uid>.<generation>``. What `append` returned from is durable, as the chosen level promises.
+    A key is ``<uid>.<generation>``. What `commit` returned from survives a crash, as the chosen level promises.
     """
 
     def create(self, key: str, name: str) -> str:
@@ -74,16 +74,37 @@ class ByteStore(Protocol):
         ...
 
     def append(self, key: str, offset: int, data: Buffer) -> None:
-        """Store bytes at the offset on record, and move the record behind them, in this order.
+        """Write bytes behind what was appended before. They are on record after `commit` or `seal`.
 
-        After an error the record is where it was.
+        After an error nothing is appended: the next call is with the same offset.
+
+        Args:
+            key: Of an open place.
+            offset: Where the bytes belong; must be the end of what is there.
+            data: Any contiguous bytes; not kept.
 
         Raises:
-            Conflict: ``offset`` is not the offset on record, or the bytes are sealed.
-            StorageFull: No room; R stands, and the next call may succeed.
+            Conflict: ``offset`` is not the end, or the bytes are sealed.
+            StorageFull: No room; what is on record stands, and the next call may succeed.
             DataLost: The place is gone.
             StorageError: The disk failed. The key is not to be appended to again.
         """
+        ...
+
+    def commit(self, key: str) -> int:
+        """Make durable what was appended, and then the record of it, in this order.
+
+        Returns:
+            The offset now on record, R, in bytes.
+
+        Raises:
+            StorageFull: No room; R stands where it was.
+            StorageError: The disk failed. The key is not to be appended to again.
+        """
+        ...
+
+    def rollback(self, key: str) -> int:
+        """Cut away what was appended and is not on record; returns R."""
         ...
 
     def size(self, key: str) -> int:
@@ -95,7 +116,7 @@ class ByteStore(Protocol):
         ...
 
     def open(self, key: str) -> AbstractContextManager[BinaryIO]:
-        """Open the first R bytes for reading: seekable, unbuffered, closed by the context.
+        """Open the bytes for reading: seekable, unbuffered, closed by the context.
 
         Raises:
             DataLost: They are gone.
@@ -103,24 +124,32 @@ class ByteStore(Protocol):
         ...
 
     def seal(self, key: str, name: str) -> str:
-        """Give the bytes their final name, durably; afterwards `append` is a `Conflict`. Idempotent.
+        """Make durable what was appended and give it its final name; afterwards `append` is a `Conflict`.
+
+        Idempotent. The offset need not be on record: the caller records the new state of the upload next, and
+        after a crash before that the record that there was holds again.
 
         Returns:
             The path relative to the store.
         """
         ...
 
+    def close(self, key: str) -> None:
+        """Nothing will be appended any more: let go of descriptors and of the offset's record."""
+        ...
+
     def delete(self, key: str) -> None:
         """Delete the bytes and everything beside them, durably. A key that is not there is no error."""
         ...
 
-    def recover(self, known: Mapping[str, UploadTask]) -> Recovered:
+    def recover(self, known: Mapping[str, State]) -> Recovered:
         """Bring the store into order after a crash. Called once, before anything else.
 
-        Data beyond R is cut away, leftovers are deleted, and places that no task knows go into quarantine.
+        Data beyond R is cut away, other generations of known uploads are deleted, and places that no task knows
+        go into quarantine.
 
         Args:
-            known: The tasks by key.
+            known: State of each task by its key.
         """
         ...
 
@@ -133,13 +162,13 @@ class Recovered:
         offsets: R of the keys whose task is in ``waitforchunk``.
         lost: Keys whose bytes are missing or short, with a sentence.
         quarantined: What nobody owns, relative paths.
-        deleted: Leftovers that were deleted.
+        deleted: Leftovers that were deleted, relative paths.
     """
 
     offsets: Mapping[str, int] = field(factory=dict)
     lost: Mapping[str, str] = field(factory=dict)
     quarantined: Sequence[str] = ()
-    deleted: int = 0
+    deleted: Sequence[str] = ()
 
 
 # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -150,12 +179,19 @@ class Summary:
     """One line of a task store's index; small, because there may be a hundred thousand."""
 
     id: str
-    uid: str
+    key: str
     state: State
     revision: int
     updated: float
     deadline: float | None
     due: Trigger | None
+    filesize: int | None
+    not_before: float = 0.0
+
+    @property
+    def uid(self) -> str:
+        """Of the task."""
+        return self.key.partition(".")[0]
 
 
 class TaskStore(Protocol):
@@ -231,6 +267,10 @@ class WorkQueue(Protocol):
         """Block until `take` could have something, `close` is called, or ``timeout`` seconds passed."""
         ...
 
+    def wake(self) -> None:
+        """Let everybody who waits return from `wait` now."""
+        ...
+
     def close(self) -> None:
         """Wake everybody who waits; from now on `wait` does not block."""
         ...
@@ -243,7 +283,14 @@ class EventBus(Protocol):
     """Carries notices to whoever wants them. Lossy by contract: who misses some lists the tasks anew."""
 
     def publish(self, notices: Sequence[Notice]) -> None:
-        """Deliver in order; never raises because of a subscriber and never waits for one."""
+        """Queue notices; the order of calls is the order of delivery. Never blocks, never calls a subscriber."""
+        ...
+
+    def flush(self) -> None:
+        """Deliver what is queued, if that is done in the caller's thread. Called without any lock held.
+
+        Never raises because of a subscriber.
+        """
         ...
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
@@ -286,6 +333,10 @@ class Tree(Protocol):
 
     def settle(self, uid: str) -> None:
         """Forget what is only needed to adopt; called when the placement is on record."""
+        ...
+
+    def unsettled(self) -> Sequence[str]:
+        """The uids for which something can still be adopted."""
         ...
 
     def withdraw(self, uid: str, paths: Iterable[str], directories: Iterable[str]) -> None:

@@ -41,7 +41,6 @@ __all__ = [
     "check_annotations",
     "check_id",
     "dump",
-    "evolve",
     "extension_of",
     "freeze",
     "load",
@@ -49,7 +48,7 @@ __all__ = [
     "thaw",
 ]
 
-JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 Annotations: TypeAlias = Mapping[str, JSON]
 Severity: TypeAlias = Literal["reject", "hold", "warn"]
 
@@ -194,7 +193,9 @@ def _clean(value: object, depth: int) -> JSON:
                 raise Refused("An annotation holds a key that is not text.", code="annotations_invalid")
             return MappingProxyType({cast("str", _clean(k, 0)): _clean(v, depth - 1) for k, v in value.items()})
         return tuple(_clean(item, depth - 1) for item in value)
-    raise Refused(f"An annotation holds a {type(value).__name__}, which JSON does not know.", code="annotations_invalid")
+    raise Refused(
+        f"An annotation holds a {type(value).__name__}, which JSON does not know.", code="annotations_invalid"
+    )
 
 
 @frozen
@@ -543,9 +544,7 @@ def _make_converter() -> cattrs.Converter:
     for cls in (Finding, PlannedFile, Plan, PlacedFile, Step, Event, UploadTask):
         converter.register_structure_hook(
             cls,
-            make_dict_structure_fn(
-                cls, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False
-            ),
+            make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=False),
         )
         converter.register_unstructure_hook(cls, make_dict_unstructure_fn(cls, converter))
     return converter
@@ -653,7 +652,13 @@ def _from_musicdb(document: dict[str, Any]) -> dict[str, Any]:
     annotations = new["annotations"] or {}
     new["annotations"] = thaw(check_annotations(annotations, max_bytes=1 << 20, max_depth=16))
     identity = f"musicdb7:{new['id']}:{checksum}".encode()
-    new.update(uid=hashlib.sha256(identity).hexdigest()[:32], created=0.0, updated=0.0, mimetype=new["mimetype"] or "", foreign=foreign)
+    new.update(
+        uid=hashlib.sha256(identity).hexdigest()[:32],
+        created=0.0,
+        updated=0.0,
+        mimetype=new["mimetype"] or "",
+        foreign=foreign,
+    )
     return new
 
 

@@ -1,0 +1,1 @@
+"""Adapters: the ports on a local directory and in memory."""

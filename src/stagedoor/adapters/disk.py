@@ -1,0 +1,235 @@
+"""The file calls of the local adapters, one method each.
+
+Everything the local adapters do to a disk goes through a `Disk`, so that tests can count the calls, fail one of
+them, or put a disk in its place that forgets what was not synced.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from attrs import frozen
+
+from ..errors import StorageError, StorageFull
+from ..ports import Buffer
+
+__all__ = ["Disk", "DiskEntry", "FileInfo", "storage_errors"]
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FICLONE: Final = 0x40049409
+_RENAME_NOREPLACE: Final = 1
+_AT_FDCWD: Final = -100
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+_datasync = getattr(os, "fdatasync", os.fsync)
+
+
+@contextmanager
+def storage_errors(doing: str) -> Iterator[None]:
+    """Turn an `OSError` into our own: `StorageFull` where room is missing, else `StorageError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(f"There is no room for {doing}. Free some space; the upload then goes on.") from error
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise StorageError(
+                f"{doing.capitalize()} failed: too many open files. Raise the limit (ulimit -n) and try again.",
+                code="too_many_open_files",
+            ) from error
+        raise StorageError(f"{doing.capitalize()} failed: {os.strerror(error.errno or 0)}.") from error
+
+
+@frozen
+class DiskEntry:
+    """One name in a directory; a symbolic link is neither file nor directory."""
+
+    name: str
+    is_dir: bool
+    is_file: bool
+
+
+@frozen
+class FileInfo:
+    """What `lstat` says, as far as anybody here wants to know.
+
+    ``device`` and ``inode`` together identify a file whatever its name.
+    """
+
+    device: int
+    inode: int
+    size: int
+    mtime: float
+    is_dir: bool
+    is_file: bool
+
+
+class Disk:
+    """The operating system's file calls. Methods raise `OSError`; no method follows a symbolic link at the end."""
+
+    def open(self, path: str, *, write: bool = False, create: bool = False) -> int:
+        """Open a file; ``create`` makes it and fails if it exists. Returns a descriptor."""
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_RDWR if write or create else os.O_RDONLY)
+        if create:
+            flags |= os.O_CREAT | os.O_EXCL
+        return os.open(path, flags, 0o644)
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor."""
+        os.close(fd)
+
+    def write_at(self, fd: int, data: Buffer, offset: int) -> None:
+        """Write all of it at a position; the kernel may take it in several goes."""
+        done = os.pwrite(fd, data, offset)
+        if done == len(data):
+            return
+        view = memoryview(data).cast("B")
+        while done < len(view):
+            wrote = os.pwrite(fd, view[done:], offset + done)
+            if wrote == 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            done += wrote
+
+    def read_at(self, fd: int, length: int, offset: int) -> bytes:
+        """Read up to ``length`` bytes from a position."""
+        return os.pread(fd, length, offset)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut a file to a size in bytes."""
+        os.ftruncate(fd, size)
+
+    def info_of(self, fd: int) -> FileInfo:
+        """About an open file."""
+        return _info(os.fstat(fd))
+
+    def sync_data(self, fd: int) -> None:
+        """Make a file's bytes, and the size needed to read them, durable."""
+        _datasync(fd)
+
+    def sync(self, fd: int) -> None:
+        """Make a file durable."""
+        os.fsync(fd)
+
+    def sync_directory(self, path: str) -> None:
+        """Make a directory's names durable."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def read(self, path: str, limit: int = 1 << 26) -> bytes:
+        """The content of a small regular file, at most ``limit`` bytes."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            size = os.fstat(fd).st_size
+            data = os.read(fd, min(size, limit) + 1)
+            while len(data) < min(size, limit):
+                more = os.read(fd, size - len(data))
+                if not more:
+                    break
+                data += more
+            return data
+        finally:
+            os.close(fd)
+
+    def replace(self, source: str, dest: str) -> None:
+        """Rename, replacing what has the name."""
+        os.replace(source, dest)
+
+    def rename_exclusive(self, source: str, dest: str) -> None:
+        """Rename, failing with ``EEXIST`` if the name is taken, in one step.
+
+        Raises:
+            OSError: ``ENOSYS`` or ``EINVAL`` where the system cannot.
+        """
+        libc = ctypes.CDLL(None, use_errno=True)
+        rename = getattr(libc, "renameat2", None)
+        if rename is None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        if rename(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(dest), _RENAME_NOREPLACE):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), source, None, dest)
+
+    def link(self, source: str, dest: str) -> bool:
+        """Give a file a second name, failing with ``EEXIST`` if it is taken.
+
+        Returns:
+            ``False`` where the file system has no links.
+        """
+        try:
+            os.link(source, dest, follow_symlinks=False)
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                return False
+            raise
+        return True
+
+    def unlink(self, path: str) -> None:
+        """Take a name away; a name that is not there is no error."""
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+
+    def mkdir(self, path: str) -> bool:
+        """Make a directory; ``False`` if it is there already."""
+        try:
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                raise
+            return False
+        return True
+
+    def rmdir(self, path: str) -> bool:
+        """Remove an empty directory; ``False`` if it is not empty or not there."""
+        try:
+            os.rmdir(path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+                return False
+            raise
+        return True
+
+    def entries(self, path: str) -> list[DiskEntry]:
+        """The names in a directory; empty if there is none."""
+        try:
+            with os.scandir(path) as found:
+                return [
+                    DiskEntry(e.name, e.is_dir(follow_symlinks=False), e.is_file(follow_symlinks=False)) for e in found
+                ]
+        except FileNotFoundError:
+            return []
+
+    def info(self, path: str) -> FileInfo | None:
+        """About a name, without following a link; ``None`` if it is not there."""
+        try:
+            return _info(os.lstat(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def clone(self, source: int, dest: int) -> bool:
+        """Share the bytes of an open file with an empty one, copy on write; ``False`` where that cannot be."""
+        try:
+            import fcntl
+
+            fcntl.ioctl(dest, _FICLONE, source)
+        except (OSError, ImportError):
+            return False
+        return True
+
+    def free(self, path: str) -> int:
+        """Bytes that an unprivileged process may still use on the file system of a path."""
+        found = os.statvfs(path)
+        return found.f_bavail * found.f_frsize
+
+
+def _info(found: os.stat_result) -> FileInfo:
+    mode = found.st_mode
+    return FileInfo(found.st_dev, found.st_ino, found.st_size, found.st_mtime, stat.S_ISDIR(mode), stat.S_ISREG(mode))

@@ -1,0 +1,198 @@
+"""Work queue and notices inside one process."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from ..notices import Notice
+from ..ports import Subscriber, WorkItem
+
+__all__ = ["InlineBus", "LocalQueue", "ThreadedBus"]
+
+log = logging.getLogger(__name__)
+
+
+class LocalQueue:
+    """`WorkQueue` as a heap: the item that is due first comes first. A process that starts finds what is due in
+    the task store, so nothing here needs to survive.
+    """
+
+    def __init__(self) -> None:
+        self._heap: list[WorkItem] = []
+        self._queued: set[WorkItem] = set()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._woken = False
+
+    def submit(self, item: WorkItem) -> None:
+        """See `WorkQueue.submit`."""
+        with self._changed:
+            if item not in self._queued:
+                self._queued.add(item)
+                heapq.heappush(self._heap, item)
+                self._changed.notify()
+
+    def take(self, now: float) -> WorkItem | None:
+        """See `WorkQueue.take`."""
+        with self._changed:
+            if not self._heap or self._heap[0].not_before > now:
+                return None
+            item = heapq.heappop(self._heap)
+            self._queued.discard(item)
+            return item
+
+    def wait(self, now: float, timeout: float | None) -> None:
+        """See `WorkQueue.wait`."""
+        with self._changed:
+            if self._closed or (self._heap and self._heap[0].not_before <= now):
+                return
+            if self._heap:
+                pause = self._heap[0].not_before - now
+                timeout = pause if timeout is None else min(timeout, pause)
+            if not self._woken:
+                self._changed.wait(timeout)
+            self._woken = False
+
+    def wake(self) -> None:
+        """See `WorkQueue.wake`."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """See `WorkQueue.close`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def _deliver(subscriber: Subscriber, notice: Notice) -> None:
+    try:
+        subscriber(notice)
+    except Exception:  # promise 9: one callback's exception stops nobody else
+        log.exception("a subscriber failed on %s of upload %s", notice.kind, notice.uploadid)
+
+
+class InlineBus:
+    """`EventBus` that calls subscribers in the thread that flushes: for tests and for a server that queues itself.
+
+    One thread delivers at a time; what others publish meanwhile it delivers too, so that order is kept and a
+    subscriber may call the engine.
+    """
+
+    def __init__(self) -> None:
+        self._subscribers: tuple[Subscriber, ...] = ()
+        self._outbox: queue.SimpleQueue[Notice] = queue.SimpleQueue()
+        self._delivering = threading.Lock()
+        self._lock = threading.Lock()
+
+    def publish(self, notices: Sequence[Notice]) -> None:
+        """See `EventBus.publish`."""
+        if not self._subscribers:
+            return
+        for notice in notices:
+            self._outbox.put(notice)
+
+    def flush(self) -> None:
+        """See `EventBus.flush`."""
+        while not self._outbox.empty() and self._delivering.acquire(blocking=False):
+            try:
+                while True:
+                    try:
+                        notice = self._outbox.get_nowait()
+                    except queue.Empty:
+                        break
+                    for subscriber in self._subscribers:
+                        _deliver(subscriber, notice)
+            finally:
+                self._delivering.release()
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """See `EventBus.subscribe`."""
+        with self._lock:
+            self._subscribers = (*self._subscribers, subscriber)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                # By identity, and once: two equal callbacks are two subscribers.
+                rest = list(self._subscribers)
+                for i, other in enumerate(rest):
+                    if other is subscriber:
+                        del rest[i]
+                        break
+                self._subscribers = tuple(rest)
+
+        return unsubscribe
+
+    def close(self) -> None:
+        """See `EventBus.close`."""
+        with self._lock:
+            self._subscribers = ()
+
+
+class _Listener:
+    def __init__(self, subscriber: Subscriber) -> None:
+        self.subscriber = subscriber
+        self.inbox: queue.SimpleQueue[Notice | None] = queue.SimpleQueue()
+        self.active = True
+        self.thread = threading.Thread(target=self._run, name="stagedoor-notices", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while (notice := self.inbox.get()) is not None:
+            if self.active:
+                _deliver(self.subscriber, notice)
+
+
+class ThreadedBus:
+    """`EventBus` with a thread a subscriber: a slow or blocked one delays nobody but itself.
+
+    Args:
+        backlog: Notices that may wait for one subscriber; a subscriber that lags further behind misses
+            notices, which is said in the log.
+    """
+
+    def __init__(self, *, backlog: int = 100_000) -> None:
+        self._backlog = backlog
+        self._listeners: tuple[_Listener, ...] = ()
+        self._lock = threading.Lock()
+
+    def publish(self, notices: Sequence[Notice]) -> None:
+        """See `EventBus.publish`."""
+        for listener in self._listeners:
+            for notice in notices:
+                if listener.inbox.qsize() >= self._backlog:
+                    log.warning("a subscriber lags %d notices behind and misses some", self._backlog)
+                    break
+                listener.inbox.put(notice)
+
+    def flush(self) -> None:
+        """See `EventBus.flush`: the listeners' threads deliver."""
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """See `EventBus.subscribe`."""
+        listener = _Listener(subscriber)
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
+
+        def unsubscribe() -> None:
+            listener.active = False
+            with self._lock:
+                self._listeners = tuple(other for other in self._listeners if other is not listener)
+            listener.inbox.put(None)
+
+        return unsubscribe
+
+    def close(self) -> None:
+        """See `EventBus.close`: waits up to 5 s for each subscriber to hear what is queued."""
+        with self._lock:
+            listeners, self._listeners = self._listeners, ()
+        for listener in listeners:
+            listener.inbox.put(None)
+        for listener in listeners:
+            if listener.thread is not threading.current_thread():
+                listener.thread.join(timeout=5)

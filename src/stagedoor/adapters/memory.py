@@ -1,0 +1,255 @@
+"""Adapters in memory: the same promises for as long as the process lives. For tests, demos and small embedders."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from attrs import define, field
+
+from ..errors import Conflict, DataLost, StorageError
+from ..lifecycle import State, due
+from ..ports import Buffer, Recovered, Summary
+from ..tasks import PlacedFile, UploadTask
+
+__all__ = ["MemoryBytes", "MemoryTasks", "MemoryTree"]
+
+
+@define
+class _Place:
+    name: str
+    data: bytearray = field(factory=bytearray)
+    recorded: int = 0
+    sealed: bool = False
+
+
+class MemoryBytes:
+    """`ByteStore` in a dictionary."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, _Place] = {}
+
+    def create(self, key: str, name: str) -> str:
+        """See `ByteStore.create`."""
+        if self._places.setdefault(key, place := _Place(name)) is not place:
+            raise Conflict(f"There is data of {key} already.")
+        return f"data/{key}/{name}"
+
+    def append(self, key: str, offset: int, data: Buffer) -> None:
+        """See `ByteStore.append`."""
+        place = self._place(key)
+        if place.sealed:
+            raise Conflict(f"Nothing may be appended to {key} any more.")
+        if offset != len(place.data):
+            raise Conflict(f"{key} stands at {len(place.data)}, not at {offset}.")
+        place.data += data
+
+    def commit(self, key: str) -> int:
+        """See `ByteStore.commit`."""
+        place = self._place(key)
+        place.recorded = len(place.data)
+        return place.recorded
+
+    def rollback(self, key: str) -> int:
+        """See `ByteStore.rollback`."""
+        place = self._place(key)
+        del place.data[place.recorded :]
+        place.sealed = False
+        return place.recorded
+
+    def size(self, key: str) -> int:
+        """See `ByteStore.size`."""
+        return self._place(key).recorded
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        """See `ByteStore.open`."""
+        with io.BytesIO(bytes(self._place(key).data)) as file:
+            yield file
+
+    def seal(self, key: str, name: str) -> str:
+        """See `ByteStore.seal`."""
+        place = self._place(key)
+        place.name, place.sealed = name, True
+        return f"data/{key}/{name}"
+
+    def close(self, key: str) -> None:
+        """See `ByteStore.close`."""
+
+    def delete(self, key: str) -> None:
+        """See `ByteStore.delete`."""
+        self._places.pop(key, None)
+
+    def recover(self, known: Mapping[str, State]) -> Recovered:
+        """See `ByteStore.recover`."""
+        uids = {key.partition(".")[0] for key in known}
+        strangers = [key for key in self._places if key not in known]
+        for key in strangers:
+            del self._places[key]
+        offsets: dict[str, int] = {}
+        lost: dict[str, str] = {}
+        for key, state in known.items():
+            if key not in self._places:
+                if state is not State.REMOVE:
+                    lost[key] = "The uploaded data is gone."
+            elif state is State.WAITFORCHUNK:
+                self._places[key].sealed = False
+                offsets[key] = self.rollback(key)
+        return Recovered(
+            offsets,
+            lost,
+            quarantined=[key for key in strangers if key.partition(".")[0] not in uids],
+            deleted=[key for key in strangers if key.partition(".")[0] in uids],
+        )
+
+    def _place(self, key: str) -> _Place:
+        try:
+            return self._places[key]
+        except KeyError:
+            raise DataLost(f"The data of {key} is gone.") from None
+
+
+class MemoryTasks:
+    """`TaskStore` in a dictionary."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, UploadTask] = {}
+        self._lock = threading.Lock()
+
+    def create(self, task: UploadTask) -> None:
+        """See `TaskStore.create`."""
+        with self._lock:
+            if task.id in self._tasks:
+                raise Conflict(f"There is an upload {task.id!r} already.")
+            self._tasks[task.id] = task
+
+    def get(self, uploadid: str) -> UploadTask | None:
+        """See `TaskStore.get`."""
+        return self._tasks.get(uploadid)
+
+    def cas(self, task: UploadTask, expected_revision: int) -> None:
+        """See `TaskStore.cas`."""
+        with self._lock:
+            stored = self._tasks.get(task.id)
+            if stored is None or stored.revision != expected_revision or stored.uid != task.uid:
+                raise Conflict(f"The upload {task.id!r} has changed meanwhile.")
+            self._tasks[task.id] = task
+
+    def list(self) -> Sequence[Summary]:
+        """See `TaskStore.list`."""
+        with self._lock:
+            tasks = sorted(self._tasks.values(), key=lambda t: t.id)
+        return [
+            Summary(
+                t.id,
+                t.key,
+                t.state,
+                t.revision,
+                t.updated,
+                t.deadline,
+                due(t),
+                t.filesize,
+                t.step.not_before if t.step else 0.0,
+            )
+            for t in tasks
+        ]
+
+    def delete(self, uploadid: str) -> None:
+        """See `TaskStore.delete`."""
+        with self._lock:
+            self._tasks.pop(uploadid, None)
+
+    def recover(self) -> Sequence[str]:
+        """See `TaskStore.recover`."""
+        return ()
+
+
+class MemoryTree:
+    """`Tree` in a dictionary.
+
+    Args:
+        name: ``music`` or ``artwork``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.files: dict[str, bytes] = {}
+        self.directories: set[str] = set()
+        self._owners: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def missing_directories(self, path: str) -> tuple[str, ...]:
+        """See `Tree.missing_directories`."""
+        return tuple(p for p in _parents(path) if p not in self.directories)
+
+    def exists(self, path: str) -> bool:
+        """See `Tree.exists`."""
+        return path in self.files or path in self.directories
+
+    def place(self, uid: str, path: str, source: BinaryIO) -> PlacedFile:
+        """See `Tree.place`."""
+        if any(part in ("", ".", "..") for part in path.split("/")):
+            raise StorageError(f"{path[:80]!r} leads out of the {self.name} directory.", code="unsafe_path")
+        source.seek(0)
+        data = source.read()
+        with self._lock:
+            if self.exists(path) and self._owners.get(path) != uid:
+                raise Conflict(
+                    f"There is a file {path} in the library already; it was not touched.", code="destination_exists"
+                )
+            for parent in _parents(path):
+                if parent in self.files:
+                    raise StorageError(f"{parent} is in the way.", code="unsafe_path")
+            self.directories.update(_parents(path))
+            data = self.files.setdefault(path, data)
+            self._owners[path] = uid
+        return PlacedFile(self.name, path, len(data), hashlib.sha256(data).hexdigest())
+
+    def settle(self, uid: str) -> None:
+        """See `Tree.settle`."""
+        with self._lock:
+            self._owners = {path: owner for path, owner in self._owners.items() if owner != uid}
+
+    def unsettled(self) -> Sequence[str]:
+        """See `Tree.unsettled`."""
+        with self._lock:
+            return sorted(set(self._owners.values()))
+
+    def withdraw(self, uid: str, paths: Iterable[str], directories: Iterable[str]) -> None:
+        """See `Tree.withdraw`."""
+        with self._lock:
+            for path in paths:
+                if self._owners.get(path) == uid:
+                    del self.files[path], self._owners[path]
+            self._remove_empty(directories)
+        self.settle(uid)
+
+    def check(self, file: PlacedFile) -> bool:
+        """See `Tree.check`."""
+        data = self.files.get(file.path)
+        return data is None or hashlib.sha256(data).hexdigest() == file.sha256
+
+    def remove(self, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
+        """See `Tree.remove`."""
+        files = list(files)
+        with self._lock:
+            for file in files:
+                if not self.check(file):
+                    raise Conflict(f"{file.path} has changed since it was placed; it is kept.", code="changed_since")
+            for file in files:
+                self.files.pop(file.path, None)
+            self._remove_empty(directories)
+
+    def _remove_empty(self, directories: Iterable[str]) -> None:
+        for path in sorted(directories, key=lambda p: p.count("/"), reverse=True):
+            if not any(other.startswith(path + "/") for other in (*self.files, *self.directories)):
+                self.directories.discard(path)
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:i]) for i in range(1, len(parts))]

@@ -1,0 +1,1068 @@
+"""The engine: lock the task, load it, fire the trigger on a session, save, tell everybody.
+
+`Uploads` is the library's front door. It is synchronous, safe under many threads, and the only place that saves
+and publishes. Which state follows which is in `stagedoor.lifecycle`, what happens on the way in
+`stagedoor.session`; here is only the order of things:
+
+* A document is durable before anybody hears of it. Notices are queued on the bus under the upload's lock, so that
+  those of one upload go out in the order of its revisions, and delivered after it is released, so that a
+  subscriber may call the engine.
+* A slow step has three parts: *begin* goes on record under the lock, the *work* is done without it, and the *end*
+  looks at the record again: if the upload was removed meanwhile, the work is dropped.
+* While chunks are expected, the offset on record is the byte store's; the document learns it at the next change
+  of state, or at a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, Self, runtime_checkable
+
+from attrs import define, evolve, field
+from transitions import MachineError
+
+from .adapters.inprocess import LocalQueue, ThreadedBus
+from .adapters.local import DirectoryLock, Durability, LocalBytes, LocalTasks, LocalTree, adopt_musicdb
+from .errors import (
+    ConfigurationError,
+    Conflict,
+    DataLost,
+    Duplicate,
+    InUse,
+    Refused,
+    StorageError,
+    StorageFull,
+    TaskNotFound,
+    TooLarge,
+    UploadError,
+    WrongState,
+)
+from .lifecycle import DEADLINE_STATES, Kind, Row, State, Trigger, due, ladders, machine, row_taken
+from .notices import Notice, NoticeKind
+from .ports import (
+    Buffer,
+    ByteStore,
+    Clock,
+    ContentType,
+    EventBus,
+    Ids,
+    Library,
+    Subscriber,
+    Summary,
+    TaskStore,
+    Tree,
+    WorkItem,
+    WorkQueue,
+)
+from .session import Chunk, Declaration, Ports, Session, pending_name
+from .settings import Settings
+from .tasks import (
+    JSON,
+    Offer,
+    Plan,
+    UploadTask,
+    check_annotations,
+    check_checksum,
+    check_id,
+    check_size,
+    extension_of,
+    new_uid,
+)
+
+__all__ = ["Recovery", "Room", "Uploads"]
+
+log = logging.getLogger(__name__)
+
+_LADDERS = ladders()
+_EXTENSIONS: Mapping[str, str] = {
+    "video/mp4": "mp4", "video/x-m4v": "m4v", "video/webm": "webm", "video/x-matroska": "mkv",
+    "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp",
+    "audio/mpeg": "mp3", "audio/mp4": "m4a", "audio/aac": "aac", "audio/flac": "flac", "audio/ogg": "ogg",
+    "audio/opus": "opus", "audio/wav": "wav", "audio/x-wav": "wav", "audio/aiff": "aiff",
+    "application/zip": "zip", "application/x-tar": "tar", "application/gzip": "tgz",
+}  # fmt: skip
+_DECLARED = ("contenttype", "filesize", "sourcechecksum", "sourcefilename")
+
+
+@runtime_checkable
+class Room(Protocol):
+    """Optional ability of a byte store: knows how much room is left."""
+
+    def free(self) -> int:
+        """Bytes that may still be stored."""
+        ...
+
+
+@define
+class _Live:
+    """An upload that receives chunks: its task with the offset on record, and its SHA-1 so far.
+
+    Attributes:
+        sha1: Of the first ``task.offset`` bytes; ``None`` when it has to be computed from the stored bytes.
+    """
+
+    task: UploadTask
+    sha1: Any  # hashlib's type has no public name
+
+
+@define
+class _Lock:
+    lock: threading.RLock
+    users: int = 0
+
+
+@define
+class Recovery:
+    """What was found at the start.
+
+    Attributes:
+        tasks: How many uploads there are.
+        lost: Ids of uploads whose data is missing, with the reason.
+        quarantined: What belongs to no upload, relative to the uploads directory.
+        deleted: Leftovers that were deleted.
+        adopted: Uploads taken over from MusicDB 7.
+    """
+
+    tasks: int = 0
+    lost: Mapping[str, str] = field(factory=dict)
+    quarantined: Sequence[str] = ()
+    deleted: Sequence[str] = ()
+    adopted: int = 0
+
+
+class Uploads:
+    """All uploads of a server.
+
+    Usually made by `Uploads.open`. Use it as a context manager, or call `close`.
+
+    Args:
+        bytes: Where the bytes are kept.
+        tasks: Where the documents are kept.
+        trees: ``music`` and ``artwork``.
+        library: The music database.
+        contents: The content types.
+        settings: The limits.
+        bus: Carries notices; a `ThreadedBus` when none is given.
+        work: Carries what is due; a `LocalQueue` when none is given.
+        clock: Seconds since the epoch.
+        ids: Makes random names.
+        trace: Called under the upload's lock with every row that is taken, before it is saved; for verification.
+        resources: Closed, last first, by `close`.
+    """
+
+    def __init__(
+        self,
+        *,
+        bytes: ByteStore,  # the port's name; the type is not needed here
+        tasks: TaskStore,
+        trees: Mapping[str, Tree],
+        library: Library,
+        contents: Sequence[ContentType] = (),
+        settings: Settings | None = None,
+        bus: EventBus | None = None,
+        work: WorkQueue | None = None,
+        clock: Clock = time.time,
+        ids: Ids = new_uid,
+        trace: Callable[[Row, UploadTask], None] | None = None,
+        resources: Sequence[Callable[[], None]] = (),
+    ) -> None:
+        self.settings = settings or Settings()
+        self.ports = Ports(bytes, trees, library, {c.name: c for c in contents}, self.settings)
+        self.work: WorkQueue = work or LocalQueue()
+        self.bus: EventBus = bus or ThreadedBus()
+        self.recovery = Recovery()
+        self._bytes, self._tasks = bytes, tasks
+        self.clock, self._ids, self._trace = clock, ids, trace
+        self._locks: dict[str, _Lock] = {}
+        self._lock = threading.Lock()
+        self._holding = threading.local()
+        self._live: OrderedDict[str, _Live] = OrderedDict()
+        self._busy: set[str] = set()
+        self._idle = threading.Condition()
+        self._counts: Counter[State] = Counter()
+        self._resources = list(resources)
+        self._pid = os.getpid()
+        self._closed = False
+        self._recover()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        music: str | os.PathLike[str],
+        artwork: str | os.PathLike[str] | None = None,
+        library: Library | None = None,
+        contents: Sequence[ContentType] | None = None,
+        durability: Durability = "power",
+        settings: Settings | None = None,
+        bus: EventBus | None = None,
+        clock: Clock = time.time,
+    ) -> Uploads:
+        """Uploads in local directories.
+
+        Args:
+            path: The uploads directory; one process owns it.
+            music: The music directory.
+            artwork: The artwork directory; ``artwork`` beside the uploads directory when not given.
+            library: The music database; the SQLite catalogue ``catalogue.sqlite`` in the uploads directory when not
+                given.
+            contents: The content types; the built-in ones when not given.
+            durability: What an acknowledgement survives.
+            settings: The limits.
+            bus: Carries notices.
+            clock: Seconds since the epoch.
+
+        Raises:
+            InUse: Another process owns the directory.
+            ConfigurationError: It cannot work like this.
+        """
+        if durability not in ("power", "process", "none"):
+            raise ConfigurationError(f"The durability is power, process or none, not {durability!r}.")
+        root = os.path.abspath(os.fspath(path))
+        lock = DirectoryLock(root)
+        resources: list[Callable[[], None]] = [lock.close]
+        try:
+            adopted = adopt_musicdb(root, durability=durability)
+            trees = {
+                "music": LocalTree("music", os.path.abspath(os.fspath(music)), durability),
+                "artwork": LocalTree(
+                    "artwork",
+                    os.path.abspath(os.fspath(artwork)) if artwork else os.path.join(os.path.dirname(root), "artwork"),
+                    durability,
+                ),
+            }
+            if library is None:
+                from .library.catalogue import Catalogue
+
+                library = Catalogue.open(os.path.join(root, "catalogue.sqlite"), durable=durability == "power")
+                resources.append(library.close)
+            if contents is None:
+                from .content import builtin
+
+                contents, close = builtin()
+                resources.append(close)
+            uploads = cls(
+                bytes=LocalBytes(root, durability=durability),
+                tasks=LocalTasks(root, durability=durability),
+                trees=trees,
+                library=library,
+                contents=contents,
+                settings=settings,
+                bus=bus,
+                clock=clock,
+                resources=resources,
+            )
+        except BaseException:
+            for close in reversed(resources):
+                close()
+            raise
+        uploads.recovery.adopted = adopted
+        return uploads
+
+    def close(self) -> None:
+        """Let go of everything. Stop the management first; what is stored stays."""
+        if self._closed:
+            return
+        self._closed = True
+        self.work.close()
+        self.bus.close()
+        for close in reversed(self._resources):
+            close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # ── what clients ask for ──────────────────────────────────────────────────────────────────────────────
+
+    def initiate(self, offer: Offer) -> UploadTask:
+        """Declare an upload, or take up one that was declared before.
+
+        The same declaration again resumes: in ``waitforchunk`` all clients hear the request for the chunk at the
+        offset on record, in ``uploadfailed`` the upload starts over, later nothing changes.
+
+        Returns:
+            The task; send from ``task.offset`` on.
+
+        Raises:
+            Duplicate: The id belongs to another declaration.
+            TooLarge: A limit: the file, the number of uploads.
+            StorageFull: No room.
+            Refused: Uploads are switched off; the content type is not known here; the id is being removed.
+        """
+        self._refuse(self._offer_problem(offer), offer.id)
+        with self._locked(offer.id):
+            task = self._load(offer.id)
+            if task is None:
+                return self._create(offer)
+            self._refuse(_duplicate(task, offer), offer.id, task)
+            if task.state is State.UPLOADFAILED:
+                return self._event(Trigger.RETRY, task)
+            if task.state is State.REMOVE:
+                self._refuse(
+                    WrongState(f"The upload {task.id} is being removed. Offer it again in a moment.", code="removing"),
+                    task.id,
+                    task,
+                )
+            if task.state is State.WAITFORCHUNK:
+                self._publish(self._request_chunk(task))
+            else:
+                self._publish(Notice(NoticeKind.STATE_UPDATE, task.id, task, task.message, task.code))
+            return task
+
+    def declare(self, uploadid: str, *, filesize: int | None = None, sha1: str | None = None) -> UploadTask:
+        """Tell the length in bytes, or the SHA-1, of an upload that was offered without.
+
+        Raises:
+            TaskNotFound, WrongState, Refused: ``declared_already``, ``length_too_small``.
+        """
+        declaration = Declaration(check_size(filesize), check_checksum(sha1))
+        with self._locked(uploadid):
+            task = self._event(Trigger.DECLARE, self._need(uploadid), declaration=declaration)
+            live = self._live.get(task.uid)
+            if due(task) and live is not None and live.sha1 is not None:
+                return self._event(Trigger.COMPLETE, task, digest=live.sha1.hexdigest())
+            return task
+
+    def receive(self, uploadid: str, *, offset: int, data: Buffer) -> UploadTask:
+        """Take a chunk. When this returns, its bytes survive what the chosen durability promises.
+
+        Args:
+            uploadid: The upload.
+            offset: Where the bytes belong, in bytes from the start.
+            data: At least one byte, at most ``settings.max_chunk``.
+
+        Returns:
+            The task; ``task.offset`` is where to go on. After the last chunk the state is ``uploadcomplete`` or
+            ``uploadfailed`` (after a restart it may still be ``waitforchunk``: the worker then hashes first).
+
+        Raises:
+            OffsetMismatch: ``expected`` tells where the upload stands. A chunk that was stored before, with the
+                same bytes, is no mismatch: its answer was lost.
+            TooLarge: The chunk, or the file, would be larger than allowed.
+            StorageFull: No room. The upload waits.
+            StorageError: The disk failed; the upload is now ``uploadfailed``.
+            TaskNotFound, WrongState, Refused: Nothing changed.
+        """
+        with self._locked(uploadid):
+            task = self._need(uploadid)
+            live = self._live.get(task.uid)
+            digest = self._digest_with(live, task, offset, data)
+            # The last chunk goes on record together with the new state.
+            chunk = Chunk(offset, data, record=digest is None)
+            before = task.offset
+            try:
+                task = self._event(Trigger.CHUNK, task, chunk=chunk)
+            except StorageFull as full:
+                self._drop(task)
+                self._publish(Notice(NoticeKind.INTERNAL_ERROR, task.id, task, full.sentence, full.code))
+                raise
+            except (StorageError, DataLost) as error:
+                self._drop(task)
+                if error.code != "too_many_open_files" and task.state is State.WAITFORCHUNK:
+                    log.error("upload %s failed while storing a chunk: %s", task.id, error.sentence)
+                    self._event(Trigger.FAIL, task, failure=error)
+                raise
+            except BaseException:
+                self._drop(task)
+                raise
+            if digest is None or task.offset == before:
+                return task
+            try:
+                return self._event(Trigger.COMPLETE, task, digest=digest)
+            except UploadError as error:
+                # Completing failed, not storing: the chunk goes on record, and the worker completes.
+                log.warning("upload %s could not be completed at once: %s", task.id, error.sentence)
+                self._drop(task)
+                try:
+                    self._bytes.commit(task.key)
+                except Conflict:
+                    raise error from None
+                task = self._need(uploadid)
+                self._submit(task)
+                return task
+
+    def annotate(self, uploadid: str, annotations: Mapping[str, JSON] | None = None, /, **more: JSON) -> UploadTask:
+        """Say something about an upload, in any state before removal; keys are merged over those that are there.
+
+        Raises:
+            TypeError: Not a mapping with string keys.
+            TooLarge: ``annotations_too_large``, ``annotations_too_deep``.
+            TaskNotFound, WrongState, Refused: Nothing changed.
+        """
+        merged = {**(annotations or {}), **more}
+        if not all(isinstance(key, str) for key in merged):
+            raise TypeError("The keys of annotations must be str.")
+        with self._locked(uploadid):
+            return self._event(Trigger.ANNOTATE, self._need(uploadid), annotations=merged)
+
+    def plan(self, uploadid: str) -> Plan:
+        """What integration would do, without touching anything; in later states, what it did.
+
+        Raises:
+            TaskNotFound: There is no such upload.
+            WrongState: The content was not accepted (yet).
+        """
+        task = self._need(uploadid)
+        if task.plan is not None:
+            return task.plan
+        if task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
+            raise WrongState(f"There is no plan in state {task.state}: the content was not accepted (yet).")
+        return self._session(task).plan
+
+    def request(self, uploadid: str, *, trigger_import: bool = False) -> UploadTask:
+        """Ask for integration, and import, durably; a worker does it.
+
+        Raises:
+            TaskNotFound, WrongState, Refused: An open question has to be answered first; the code names it.
+        """
+        with self._locked(uploadid):
+            return self._event(Trigger.REQUEST, self._need(uploadid), trigger_import=trigger_import)
+
+    def integrate(self, uploadid: str, *, trigger_import: bool = False) -> UploadTask:
+        """Put the files into the music directory, now and here; the import, if wished, is left to a worker.
+
+        Returns:
+            The task in ``integrated``, ``startimport`` (or further), or ``integrationfailed``.
+
+        Raises:
+            TaskNotFound, WrongState, Refused: Nothing changed.
+            StorageError: It could not be done now and is tried again by a worker.
+        """
+        return self._blocking(self.request(uploadid, trigger_import=trigger_import), Trigger.INTEGRATE)
+
+    def start_import(self, uploadid: str) -> UploadTask:
+        """Ask for the import of what is integrated.
+
+        Raises:
+            TaskNotFound, WrongState, Refused: Nothing changed.
+        """
+        return self._simple(Trigger.START_IMPORT, uploadid)
+
+    def retry(self, uploadid: str) -> UploadTask:
+        """Leave a failure state for the state before it.
+
+        Raises:
+            TaskNotFound, WrongState, Refused: Nothing changed.
+        """
+        return self._simple(Trigger.RETRY, uploadid)
+
+    def undo(self, uploadid: str) -> UploadTask:
+        """Take the import back exactly, now and here: files, directories, artwork, catalogue entry.
+
+        Returns:
+            The task in ``preprocessed``.
+
+        Raises:
+            Refused: ``changed_since``, a file was changed after the import; nothing is taken back.
+            TaskNotFound, WrongState: Nothing changed.
+            StorageError: It could not be finished now and is tried again by a worker.
+        """
+        warm = self._session(self._need(uploadid))
+        warm.library_untouched()  # reads every file, so not under the lock
+        with self._locked(uploadid):
+            task = self._need(uploadid)
+            session = warm if task.placed == warm.task.placed else self._session(task)
+            session.refresh(task)
+            task = self._event(Trigger.REQUEST_UNDO, task, session=session)
+        return self._blocking(task, Trigger.UNDO)
+
+    def remove(self, uploadid: str) -> UploadTask:
+        """Remove an upload in any state; library and catalogue are not touched. A worker deletes.
+
+        Raises:
+            TaskNotFound: There is no such upload.
+            WrongState: It is being removed already.
+        """
+        return self._simple(Trigger.REMOVE, uploadid)
+
+    # ── looking ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def get(self, uploadid: str) -> UploadTask:
+        """The task as it is now.
+
+        Raises:
+            TypeError: The id is no string.
+            TaskNotFound: All clients are told as well.
+        """
+        return self._need(uploadid)
+
+    def list(self) -> Sequence[Summary]:
+        """All uploads, a short line each, ordered by id."""
+        return self._tasks.list()
+
+    def tasks(self) -> Iterator[UploadTask]:
+        """All uploads as they are now, read one by one."""
+        for summary in self._tasks.list():
+            task = self._load(summary.id)
+            if task is not None:
+                yield task
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Hear every notice from now on; the returned function ends it.
+
+        The subscriber is called with a `Notice`. What it raises is logged and disturbs nobody.
+        """
+        return self.bus.subscribe(subscriber)
+
+    def wait(self, uploadid: str, timeout: float | None = None) -> UploadTask | None:
+        """Block until an upload rests: it waits for a client, or is at an end. Somebody must do the work.
+
+        Args:
+            uploadid: The upload.
+            timeout: In seconds.
+
+        Returns:
+            The task; ``None`` when it is removed.
+
+        Raises:
+            TimeoutError: It does not rest yet.
+        """
+        check_id(uploadid)
+        found: list[UploadTask | None] = []
+
+        def rests() -> bool:
+            found[:] = [task := self._load(uploadid)]
+            return task is None or (uploadid not in self._busy and due(task) is None)
+
+        with self._idle:
+            if not self._idle.wait_for(rests, timeout):
+                state = found[0].state if found[0] else "gone"
+                raise TimeoutError(f"The upload {uploadid} is still busy in state {state}.")
+        return found[0]
+
+    # ── what the worker asks for ──────────────────────────────────────────────────────────────────────────
+
+    def perform(self, uploadid: str) -> bool:
+        """Do the one step that is due for an upload, if nobody else is at it.
+
+        What goes wrong in the step is recorded and tried again later; nothing but a failure of the task store
+        itself is raised.
+
+        Returns:
+            Whether there was something to do.
+        """
+        with self._idle:
+            if uploadid in self._busy:
+                return False
+            self._busy.add(uploadid)
+        return self._perform_claimed(uploadid)
+
+    def expire(self, uploadid: str) -> UploadTask:
+        """Remove an upload whose deadline has passed.
+
+        Raises:
+            TaskNotFound, WrongState, Refused: It has not expired.
+        """
+        return self._simple(Trigger.EXPIRE, uploadid)
+
+    def sweep(self) -> int:
+        """Expire what has a deadline in the past.
+
+        Returns:
+            How many uploads expired.
+        """
+        now, expired = self.clock(), 0
+        for summary in self._tasks.list():
+            if summary.deadline is not None and summary.deadline <= now and summary.state in DEADLINE_STATES:
+                try:
+                    self.expire(summary.id)
+                    expired += 1
+                except (Refused, TaskNotFound):
+                    continue  # somebody was faster
+        return expired
+
+    # ── creating ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _offer_problem(self, offer: Offer) -> UploadError | None:
+        settings = self.settings
+        if not settings.allow:
+            return Refused(
+                "Uploads are switched off on this server. Switch them on in its configuration (uploads.allow).",
+                code="uploads_off",
+            )
+        if offer.contenttype not in self.ports.contents:
+            known = ", ".join(sorted(self.ports.contents)) or "none"
+            return Refused(
+                f"This server has no content type {offer.contenttype!r}; it has: {known}.",
+                code="unsupported_contenttype",
+            )
+        if offer.filesize is not None and offer.filesize > settings.max_file_size:
+            return TooLarge(
+                f"The file has {offer.filesize:,} bytes, this server takes up to {settings.max_file_size:,}.",
+                code="file_too_large",
+            )
+        return None
+
+    def _room_problem(self, offer: Offer) -> UploadError | None:
+        settings = self.settings
+        if self._counts.total() >= settings.max_uploads:
+            return TooLarge("There are too many uploads. Remove some that are done.", code="too_many_uploads")
+        if self._counts[State.WAITFORCHUNK] >= settings.max_unfinished:
+            return TooLarge("There are too many unfinished uploads. Finish or remove some.", code="too_many_unfinished")
+        if isinstance(self._bytes, Room) and self._bytes.free() - (offer.filesize or 0) < settings.free_floor:
+            return StorageFull("There is not enough room on the server's disk for this file. Free some space.")
+        return None
+
+    def _create(self, offer: Offer) -> UploadTask:
+        self._refuse(self._room_problem(offer), offer.id)
+        settings = self.settings
+        annotations = check_annotations(
+            offer.annotations, max_bytes=settings.max_annotations, max_depth=settings.max_annotation_depth
+        )
+        now, uid = self.clock(), self._ids()
+        extension = extension_of(offer.filename) or _EXTENSIONS.get(offer.mimetype, "bin")
+        task = UploadTask(
+            id=offer.id,
+            filesize=offer.filesize,
+            offset=0,
+            contenttype=offer.contenttype,
+            mimetype=offer.mimetype,
+            sourcefilename=offer.filename,
+            sourcechecksum=offer.sha1,
+            destinationpath="",
+            state=State.WAITFORCHUNK,
+            uid=uid,
+            created=now,
+            updated=now,
+            annotations=annotations,
+            deadline=self._deadline(State.WAITFORCHUNK, now),
+        )
+        try:
+            path = self._bytes.create(task.key, pending_name(task.contenttype, extension))
+            try:
+                task = evolve(task, destinationpath=path).happened("create", task.state, task.state, now)
+                self._tasks.create(task)
+            except BaseException:
+                self._bytes.delete(task.key)
+                raise
+        except UploadError as error:
+            self._publish(Notice(NoticeKind.INTERNAL_ERROR, offer.id, None, error.sentence, error.code))
+            raise
+        self._counts[task.state] += 1
+        self._remember(_Live(task, hashlib.sha1(usedforsecurity=False)))
+        self._publish(self._request_chunk(task))
+        return task
+
+    # ── events ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _event(
+        self,
+        trigger: Trigger,
+        task: UploadTask,
+        *,
+        session: Session | None = None,
+        chunk: Chunk | None = None,
+        declaration: Declaration | None = None,
+        annotations: Mapping[str, JSON] | None = None,
+        trigger_import: bool = False,
+        digest: str | None = None,
+        failure: UploadError | None = None,
+    ) -> UploadTask:
+        """Fire a trigger and save; the upload's lock is held."""
+        if session is None:
+            session = Session(
+                task,
+                self.ports,
+                self.clock(),
+                chunk=chunk,
+                declaration=declaration,
+                annotations=annotations,
+                trigger_import=trigger_import,
+                digest=digest,
+                failure=failure,
+            )
+        row = self._fire(trigger, session)
+        return self._commit(row, session)
+
+    def _fire(self, trigger: Trigger, session: Session) -> Row:
+        """Let the machine take a row.
+
+        Raises:
+            WrongState: There is no row for the state.
+            Refused: A precondition says no; the error is the guard's.
+        """
+        source = session.task.state
+        try:
+            taken = machine.events[trigger.value].trigger(session)
+        except MachineError:
+            raise WrongState(_wrong_state(trigger, session.task)) from None
+        if not taken:
+            ladder = _LADDERS[trigger, source]
+            # The last row has the preconditions only: one of them said no.
+            guard = next(name for name in ladder[-1].guards if not getattr(session, name)())
+            raise session.refusal(guard)
+        dest = None if session.state == source else State(session.state)
+        row = row_taken(trigger, source, dest)
+        assert row is not None
+        return row
+
+    def _commit(self, row: Row, session: Session) -> UploadTask:
+        """Save what the session holds, and tell everybody."""
+        if os.getpid() != self._pid:
+            raise InUse("The uploads belong to the process that opened them. Open them after the fork, in one process.")
+        if self._trace is not None:
+            self._trace(row, session.task)
+        if row.trigger is Trigger.CHUNK:
+            return self._commit_chunk(row, session)
+        old, now = session.task, session.now
+        state = State(session.state)
+        reason = (old.message or "") if row.kind is Kind.FAILURE else ""
+        task = evolve(old, state=state, revision=old.revision + 1, updated=now)
+        task = evolve(
+            task.happened(row.trigger, row.source, state, now, reason),
+            deadline=None if due(task) else self._deadline(state, now),
+        )
+        self._tasks.cas(task, old.revision)
+        if state is not row.source:
+            self._counts[row.source] -= 1
+            self._counts[state] += 1
+        live = self._live.get(task.uid)
+        if live is not None:
+            if state is State.WAITFORCHUNK and live.task.key == task.key:
+                live.task = task
+            else:
+                self._drop(task)
+        if row.trigger is Trigger.RETRY and state is State.WAITFORCHUNK:
+            self._remember(_Live(task, hashlib.sha1(usedforsecurity=False)))
+        if row.trigger is not Trigger.BEGIN:
+            kind = NoticeKind.INTERNAL_ERROR if row.kind is Kind.FAILURE else NoticeKind.STATE_UPDATE
+            self._publish(Notice(kind, task.id, task, task.message, task.code))
+        if row.trigger is Trigger.RETRY and state is State.WAITFORCHUNK:
+            self._publish(self._request_chunk(task))
+        self._afterwards(session)
+        self._submit(task)
+        self._notify()
+        return task
+
+    def _commit_chunk(self, row: Row, session: Session) -> UploadTask:
+        task, chunk = session.task, session.chunk
+        assert chunk is not None
+        live = self._live.get(task.uid)
+        if live is None:
+            # After a restart: the bytes before this one are hashed again, by the worker, at the end.
+            live = _Live(task, None)
+            self._remember(live)
+        if live.task.offset != task.offset:  # no replay
+            if live.sha1 is not None and chunk.record:
+                live.sha1.update(chunk.data)
+            live.task = task
+        if chunk.record:
+            if session.now - task.updated > self.settings.checkpoint:
+                task = evolve(
+                    task,
+                    revision=task.revision + 1,
+                    updated=session.now,
+                    deadline=self._deadline(task.state, session.now),
+                ).happened(row.trigger, row.source, row.source, session.now)
+                self._tasks.cas(task, task.revision - 1)
+                live.task = task
+            self._publish(self._request_chunk(task))
+            if task.offset == task.filesize:
+                self._submit(task)
+        return task
+
+    def _digest_with(self, live: _Live | None, task: UploadTask, offset: int, data: Buffer) -> str | None:
+        """SHA-1 of the whole file if this chunk is its last and the bytes before were hashed as they came."""
+        if live is None or live.sha1 is None or offset != task.offset or offset + len(data) != task.filesize:
+            return None
+        if len(data) > self.settings.max_chunk:
+            return None
+        sha1 = live.sha1.copy()
+        sha1.update(data)
+        return str(sha1.hexdigest())
+
+    # ── slow steps ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _blocking(self, task: UploadTask, trigger: Trigger) -> UploadTask:
+        """Do, or wait for, a step that was just recorded as wanted."""
+        with self._idle:
+            self._idle.wait_for(lambda: task.id not in self._busy)
+            self._busy.add(task.id)
+        with self._locked(task.id):
+            now = self._load(task.id)
+            mine = now is not None and now.uid == task.uid and due(now) is trigger
+        if mine:
+            self._perform_claimed(task.id)
+        else:
+            self._unclaim(task.id)
+        after = self._need(task.id)
+        if after.uid == task.uid and after.wanted is trigger:
+            raise StorageError(f"It could not be done now and is tried again: {after.message}", code=after.code)
+        if trigger is Trigger.UNDO and after.state is not State.PREPROCESSED and after.message:
+            raise Refused(after.message, code=after.code)
+        return after
+
+    def _perform_claimed(self, uploadid: str) -> bool:
+        try:
+            return self._perform(uploadid)
+        finally:
+            self._unclaim(uploadid)
+
+    def _unclaim(self, uploadid: str) -> None:
+        with self._idle:
+            self._busy.discard(uploadid)
+            self._idle.notify_all()
+        task = self._load(uploadid)
+        if task is not None:
+            self._submit(task)
+
+    def _perform(self, uploadid: str) -> bool:
+        with self._locked(uploadid):
+            task = self._load(uploadid)
+            trigger = due(task) if task is not None else None
+            if task is None or trigger is None:
+                return False
+            if task.step is not None and task.step.not_before > self.clock():
+                return False
+            if trigger is Trigger.START_IMPORT:
+                self._event(trigger, task)
+                return True
+            if trigger is not Trigger.REMOVE:
+                session = self._begin(task, trigger)
+        if trigger is Trigger.REMOVE:
+            self._delete(task)
+            return True
+        try:
+            session.work()
+        except Exception as error:  # promise 9: one upload's exception stops nobody else
+            if not isinstance(error, UploadError):
+                log.exception("step %s of upload %s failed unexpectedly", trigger, uploadid)
+            self._release(session, error)
+            return True
+        with self._locked(uploadid):
+            now = self._load(uploadid)
+            if now is None or now.uid != task.uid or now.state is not task.state or not _same_step(now, session):
+                log.info("step %s of upload %s is dropped: the upload has moved on", trigger, uploadid)
+                return True
+            session.refresh(now)
+            session.now = self.clock()
+            try:
+                self._event(trigger, now, session=session)
+                return True
+            except Refused as refused:  # an undo that found a change
+                failure: Exception = session.failure or refused
+            except UploadError as error:
+                failure = error
+        self._release(session, failure)
+        return True
+
+    def _begin(self, task: UploadTask, trigger: Trigger) -> Session:
+        """Record the beginning of a step; or, when its attempts are used up, prepare its failure row."""
+        session = Session(task, self.ports, self.clock(), step=trigger, token=self._ids())
+        if session.attempts_left():
+            begun = self._event(Trigger.BEGIN, task, session=session)
+            session.refresh(begun)
+            return session
+        assert task.step is not None
+        session.token = task.step.token
+        session.given_up = UploadError(
+            f"Tried {task.step.attempt} times. {task.message or 'The server stopped each time before it was done.'}",
+            code=task.code or "gave_up",
+        )
+        return session
+
+    def _release(self, session: Session, error: Exception) -> None:
+        """Record that a step gave up for now."""
+        with self._locked(session.task.id):
+            task = self._load(session.task.id)
+            if task is None or task.uid != session.task.uid or not _same_step(task, session):
+                return
+            assert task.step is not None
+            again = Session(task, self.ports, self.clock(), step=session.step, token=session.token)
+            again.failure = (
+                error if isinstance(error, UploadError) else UploadError(f"It failed unexpectedly: {error!r}.")
+            )
+            # An undo has no failure row: a refusal, or the last attempt, ends the wish. Everything else has one,
+            # and gets there when the attempts are used up.
+            refused = isinstance(error, Refused) and not isinstance(error, StorageFull)
+            if session.step is not Trigger.UNDO or not (refused or session.given_up is not None):
+                again.retry_at = again.now + self.settings.backoff * 4.0 ** min(task.step.attempt - 1, 10)
+            log.warning("step %s of upload %s gave up: %s", session.step, task.id, again.failure.sentence)
+            self._event(Trigger.RELEASE, task, session=again)
+
+    def _delete(self, task: UploadTask) -> None:
+        """What is left of ``remove``: data first, the task file last."""
+        try:
+            self._session(task).take_back_unrecorded()
+            self._bytes.delete(task.key)
+            with self._locked(task.id):
+                now = self._load(task.id)
+                if now is None or now.uid != task.uid:
+                    return
+                self._tasks.delete(task.id)
+                self._counts[task.state] -= 1
+                self._drop(task)
+        except UploadError as error:
+            log.warning("upload %s cannot be deleted now: %s", task.id, error.sentence)
+            self.work.submit(WorkItem(self.clock() + self.settings.sweep, task.id, task.uid))
+            return
+        self._notify()
+
+    # ── start ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _recover(self) -> None:
+        """Bring everything into order, and find what is due. No memory of the last run is needed."""
+        quarantined = list(self._tasks.recover())
+        summaries = self._tasks.list()
+        found = self._bytes.recover({s.key: s.state for s in summaries})
+        quarantined += found.quarantined
+        self._counts.update(s.state for s in summaries)
+        lost: dict[str, str] = {}
+        intents: set[str] = set()
+        for summary in summaries:
+            if summary.key in found.lost:
+                lost[summary.id] = found.lost[summary.key]
+                log.error("upload %s: %s", summary.id, lost[summary.id])
+                if summary.state is State.WAITFORCHUNK:
+                    task = self._tasks.get(summary.id)
+                    if task is not None:
+                        self._event(Trigger.FAIL, task, failure=DataLost(f"Data was lost. {lost[summary.id]}"))
+                    continue
+            if summary.due is not None:
+                intents.add(summary.uid)
+                self.work.submit(WorkItem(summary.not_before, summary.id, summary.uid))
+            elif summary.filesize is not None and found.offsets.get(summary.key) == summary.filesize:
+                self.work.submit(WorkItem(summary.not_before, summary.id, summary.uid))
+        for tree in self.ports.trees.values():
+            for uid in tree.unsettled():
+                if uid not in intents:
+                    tree.settle(uid)
+        self.recovery = Recovery(len(summaries), lost, quarantined, found.deleted)
+
+    # ── helpers ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _simple(self, trigger: Trigger, uploadid: str) -> UploadTask:
+        with self._locked(uploadid):
+            return self._event(trigger, self._need(uploadid))
+
+    def _session(self, task: UploadTask) -> Session:
+        return Session(task, self.ports, self.clock())
+
+    def _load(self, uploadid: str) -> UploadTask | None:
+        task = self._tasks.get(uploadid)
+        if task is None or task.state is not State.WAITFORCHUNK:
+            return task
+        live = self._live.get(task.uid)
+        if live is not None and live.task.revision == task.revision:
+            return live.task
+        try:
+            offset = self._bytes.size(task.key)
+        except DataLost:
+            return task  # the next chunk finds out, and says so
+        return task if offset == task.offset else evolve(task, offset=offset)
+
+    def _need(self, uploadid: str) -> UploadTask:
+        check_id(uploadid)
+        task = self._load(uploadid)
+        if task is None:
+            error = TaskNotFound(uploadid)
+            self._publish(Notice(NoticeKind.INTERNAL_ERROR, uploadid, None, error.sentence, error.code))
+            raise error
+        return task
+
+    def _refuse(self, problem: UploadError | None, uploadid: str, task: UploadTask | None = None) -> None:
+        if problem is not None:
+            self._publish(Notice(NoticeKind.INTERNAL_ERROR, uploadid, task, problem.sentence, problem.code))
+            raise problem
+
+    def _deadline(self, state: State, now: float) -> float | None:
+        keep = self.settings.retention.get(state)
+        return None if keep is None else now + keep
+
+    def _request_chunk(self, task: UploadTask) -> Notice:
+        size = self.settings.chunk_size
+        if task.filesize is not None:
+            size = min(size, task.filesize - task.offset)
+        return Notice(NoticeKind.CHUNK_REQUEST, task.id, task, chunksize=size)
+
+    def _publish(self, notice: Notice) -> None:
+        self.bus.publish((notice,))
+        if not getattr(self._holding, "locks", 0):
+            self.bus.flush()
+
+    def _submit(self, task: UploadTask) -> None:
+        if due(task) is not None and not self._closed:
+            not_before = task.step.not_before if task.step is not None else 0.0
+            self.work.submit(WorkItem(not_before, task.id, task.uid))
+
+    def _notify(self) -> None:
+        with self._idle:
+            self._idle.notify_all()
+
+    def _remember(self, live: _Live) -> None:
+        with self._lock:
+            self._live[live.task.uid] = live
+            while len(self._live) > 4096:  # a forgotten one is hashed again at its end
+                self._live.popitem(last=False)
+
+    def _drop(self, task: UploadTask) -> None:
+        with self._lock:
+            self._live.pop(task.uid, None)
+
+    def _afterwards(self, session: Session) -> None:
+        todo, session.afterwards = session.afterwards, []
+        for action in todo:
+            try:
+                action()
+            except UploadError as error:
+                log.warning("upload %s: cleaning up has to wait: %s", session.task.id, error.sentence)
+
+    @contextmanager
+    def _locked(self, uploadid: str) -> Iterator[None]:
+        check_id(uploadid)
+        with self._lock:
+            held = self._locks.get(uploadid)
+            if held is None:
+                held = self._locks[uploadid] = _Lock(threading.RLock())
+            held.users += 1
+        held.lock.acquire()
+        holding = self._holding
+        holding.locks = getattr(holding, "locks", 0) + 1
+        try:
+            yield
+        finally:
+            holding.locks -= 1
+            held.lock.release()
+            with self._lock:
+                held.users -= 1
+                if not held.users:
+                    del self._locks[uploadid]
+            if not holding.locks:
+                self.bus.flush()
+
+
+def _same_step(task: UploadTask, session: Session) -> bool:
+    step = task.step
+    return step is not None and step.trigger is session.step and step.token == session.token
+
+
+def _duplicate(task: UploadTask, offer: Offer) -> Duplicate | None:
+    declared = (offer.contenttype, offer.filesize, offer.sha1, offer.filename)
+    for name, new in zip(_DECLARED, declared, strict=True):
+        known = getattr(task, name)
+        if new != known and not (new is None and name in ("filesize", "sourcechecksum")):
+            return Duplicate(
+                f"The id {task.id} belongs to another upload: its {name} is {known!r}, not {new!r}. Choose another id, "
+                "or remove that upload first."
+            )
+    return None
+
+
+def _wrong_state(trigger: Trigger, task: UploadTask) -> str:
+    sources = sorted({source.value for (t, source) in _LADDERS if t is trigger})
+    possible = sorted({t.value for (t, source) in _LADDERS if source is task.state})
+    return (
+        f"{trigger} is not possible in state {task.state}. It needs: {', '.join(sources)}. "
+        f"Possible now: {', '.join(possible) or 'nothing'}."
+    )

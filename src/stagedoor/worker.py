@@ -1,0 +1,134 @@
+"""The management thread: does what is due, tries again what failed, expires what nobody wants.
+
+A `Worker` needs no memory: what is due stands in the documents, and the engine finds it again at the start. One
+dispatcher thread waits for work and hands it to a small pool; there is no polling while there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from .engine import Uploads
+from .errors import UploadError
+from .ports import WorkItem
+
+__all__ = ["Worker", "manage"]
+
+log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Does the work of an `Uploads`.
+
+    Use `start` and `stop` for threads of its own, or call `step` to do one thing at a time in the order that a
+    test, or another scheduler, decides.
+
+    Args:
+        uploads: Whose work to do.
+        threads: How many slow steps run at once.
+    """
+
+    def __init__(self, uploads: Uploads, *, threads: int = 2) -> None:
+        self.uploads = uploads
+        self._threads = threads
+        self._stop = threading.Event()
+        self._slots = threading.Semaphore(threads)
+        self._dispatcher: threading.Thread | None = None
+        self._swept = 0.0
+
+    def start(self) -> None:
+        """Start the dispatcher and the pool. Starting twice is no error."""
+        if self._dispatcher is None:
+            self._stop.clear()
+            self._dispatcher = threading.Thread(target=self._run, name="stagedoor-management", daemon=True)
+            self._dispatcher.start()
+
+    def stop(self) -> None:
+        """Let the steps under way end, and return when the threads are gone. What is left is done after the next
+        start. Stopping twice is no error.
+        """
+        dispatcher, self._dispatcher = self._dispatcher, None
+        if dispatcher is not None:
+            self._stop.set()
+            self.uploads.work.wake()
+            dispatcher.join()
+
+    def step(self) -> bool:
+        """Do the next thing that is due, now and in this thread.
+
+        Returns:
+            Whether there was one; ``False`` means that nothing is due before some time passes.
+        """
+        now = self.uploads.clock()
+        item = self.uploads.work.take(now)
+        if item is not None:
+            self._perform(item)
+            return True
+        if now - self._swept >= self.uploads.settings.sweep:
+            self._swept = now
+            return self._sweep()
+        return False
+
+    def drain(self, limit: int = 1_000_000) -> int:
+        """Call `step` until nothing is due; returns how often."""
+        for done in range(limit):
+            if not self.step():
+                return done
+        raise RuntimeError(f"There is still work after {limit} steps.")
+
+    def _run(self) -> None:
+        uploads = self.uploads
+        with ThreadPoolExecutor(self._threads, "stagedoor-step") as pool:
+            while not self._stop.is_set():
+                now = uploads.clock()
+                if now - self._swept >= uploads.settings.sweep:
+                    self._swept = now
+                    self._sweep()
+                self._slots.acquire()
+                item = None if self._stop.is_set() else uploads.work.take(now)
+                if item is None:
+                    self._slots.release()
+                    if not self._stop.is_set():
+                        uploads.work.wait(now, uploads.settings.sweep)
+                else:
+                    pool.submit(self._perform_in_pool, item)
+
+    def _perform_in_pool(self, item: WorkItem) -> None:
+        try:
+            self._perform(item)
+        finally:
+            self._slots.release()
+
+    def _perform(self, item: WorkItem) -> None:
+        try:
+            self.uploads.perform(item.id)
+        except Exception as error:  # promise 9: the worker outlives every task
+            # The task store itself failed; the step is still due, and tried again when the disk may be better.
+            if isinstance(error, UploadError):
+                log.error("upload %s: %s", item.id, error.sentence)
+            else:
+                log.exception("upload %s failed unexpectedly", item.id)
+            pause = self.uploads.settings.backoff
+            self.uploads.work.submit(WorkItem(self.uploads.clock() + pause, item.id, item.uid))
+
+    def _sweep(self) -> bool:
+        try:
+            return self.uploads.sweep() > 0
+        except Exception:  # promise 9: the worker outlives every sweep
+            log.exception("looking for expired uploads failed")
+            return False
+
+
+@contextmanager
+def manage(uploads: Uploads, *, threads: int = 2) -> Iterator[Worker]:
+    """Run the management threads for the length of a ``with`` block."""
+    worker = Worker(uploads, threads=threads)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
