@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, Self, runtime_checkable
 
-from attrs import define, evolve, field
+from attrs import define, field
 from transitions import MachineError
 
 from .adapters.inprocess import LocalQueue, ThreadedBus
@@ -44,7 +44,7 @@ from .errors import (
     UploadError,
     WrongState,
 )
-from .lifecycle import DEADLINE_STATES, Kind, Row, State, Trigger, due, ladders, machine, row_taken
+from .lifecycle import DEADLINE_STATES, Kind, Row, Standing, State, Trigger, due, ladders, machine, row_taken
 from .notices import Notice, NoticeKind
 from .ports import (
     Buffer,
@@ -72,6 +72,7 @@ from .tasks import (
     check_checksum,
     check_id,
     check_size,
+    evolve,
     extension_of,
     new_uid,
 )
@@ -641,7 +642,8 @@ class Uploads:
         try:
             path = self._bytes.create(task.key, pending_name(task.contenttype, extension))
             try:
-                task = evolve(task, destinationpath=path).happened("create", task.state, task.state, now)
+                history = task.happened("create", task.state, task.state, now)
+                task = evolve(task, destinationpath=path, history=history)
                 self._tasks.create(task)
             except BaseException:
                 self._bytes.delete(task.key)
@@ -718,10 +720,14 @@ class Uploads:
         old, now = session.task, session.now
         state = State(session.state)
         reason = (old.message or "") if row.kind is Kind.FAILURE else ""
-        task = evolve(old, state=state, revision=old.revision + 1, updated=now)
+        rests = due(Standing(state, old.offset, old.filesize, old.wanted)) is None
         task = evolve(
-            task.happened(row.trigger, row.source, state, now, reason),
-            deadline=None if due(task) else self._deadline(state, now),
+            old,
+            state=state,
+            revision=old.revision + 1,
+            updated=now,
+            deadline=self._deadline(state, now) if rests else None,
+            history=old.happened(row.trigger, row.source, state, now, reason),
         )
         self._tasks.cas(task, old.revision)
         if state is not row.source:
@@ -764,7 +770,8 @@ class Uploads:
                     revision=task.revision + 1,
                     updated=session.now,
                     deadline=self._deadline(task.state, session.now),
-                ).happened(row.trigger, row.source, row.source, session.now)
+                    history=task.happened(row.trigger, row.source, row.source, session.now),
+                )
                 self._tasks.cas(task, task.revision - 1)
                 live.task = task
             self._publish(self._request_chunk(task))

@@ -33,6 +33,7 @@ __all__ = [
     "Kind",
     "Phase",
     "Row",
+    "Standing",
     "State",
     "Trigger",
     "build_machine",
@@ -374,6 +375,16 @@ class Facts(Protocol):
     def filesize(self) -> int | None: ...
     @property
     def wanted(self) -> Trigger | None: ...
+
+
+@frozen
+class Standing:
+    """The facts alone, for those who have no task at hand."""
+
+    state: State
+    offset: int
+    filesize: int | None
+    wanted: Trigger | None
 
 
 def due(task: Facts) -> Trigger | None:

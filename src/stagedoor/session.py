@@ -20,7 +20,8 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import BinaryIO, Final
 
-from attrs import define, evolve, field, frozen
+import attrs
+from attrs import define, field, frozen
 
 from .errors import (
     ConfigurationError,
@@ -36,7 +37,7 @@ from .errors import (
 from .lifecycle import ROWS, State, Trigger, due
 from .ports import Buffer, ByteStore, ContentType, Illustrated, Library, Preprocessed, Tree
 from .settings import Settings
-from .tasks import JSON, Finding, PlacedFile, Plan, Step, UploadTask, check_annotations
+from .tasks import JSON, Finding, PlacedFile, Plan, Step, UploadTask, check_annotations, evolve
 
 __all__ = ["Chunk", "Declaration", "Ports", "Session", "pending_name"]
 
@@ -314,7 +315,7 @@ class Session:
         if self.retry_at is None:
             self.task = evolve(self.task, step=None, wanted=None)
         else:
-            self.task = evolve(self.task, step=evolve(step, token="", not_before=self.retry_at))
+            self.task = evolve(self.task, step=attrs.evolve(step, token="", not_before=self.retry_at))
         self._keep_failure()
 
     def note_failure(self) -> None:
@@ -387,11 +388,8 @@ class Session:
         assert self.annotations is not None
         settings = self.ports.settings
         try:
-            new = check_annotations(
-                self.annotations, max_bytes=settings.max_annotations, max_depth=settings.max_annotation_depth
-            )
             return check_annotations(
-                {**self.task.annotations, **new},
+                {**self.task.annotations, **self.annotations},
                 max_bytes=settings.max_annotations,
                 max_depth=settings.max_annotation_depth,
             )
@@ -447,7 +445,7 @@ class Session:
                     )  # fmt: skip
             except StorageError as error:
                 problems.append(Finding(error.code, "reject", error.sentence))
-        return evolve(plan, directories=tuple(directories), problems=tuple(problems))
+        return attrs.evolve(plan, directories=tuple(directories), problems=tuple(problems))
 
     def placed_in_library(self) -> bool:
         """Every planned file is in its tree, whole and with the verified hash. Slow."""

@@ -32,12 +32,12 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO, Final, Literal, TypeAlias
 
 import orjson
-from attrs import define, evolve, field
+from attrs import define, field
 
 from ..errors import ConfigurationError, Conflict, DataLost, InUse, StorageError, StorageFull
-from ..lifecycle import State, Trigger, due
+from ..lifecycle import Standing, State, Trigger, due
 from ..ports import Buffer, Recovered, Summary
-from ..tasks import SCHEMA, InvalidDocument, PlacedFile, UploadTask, dump, load
+from ..tasks import SCHEMA, InvalidDocument, PlacedFile, UploadTask, dump, evolve, load
 from .disk import Disk, FileInfo, storage_errors
 
 __all__ = ["DirectoryLock", "Durability", "LocalBytes", "LocalTasks", "LocalTree", "adopt_musicdb"]
@@ -434,14 +434,6 @@ class LocalBytes:
 # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@define
-class _Facts:
-    state: State
-    offset: int
-    filesize: int | None
-    wanted: Trigger | None
-
-
 _STATES = {state.value: state for state in State if state is not State.NOTEXISTING}
 _TRIGGERS: dict[str | None, Trigger | None] = {None: None, **{t.value: t for t in Trigger}}
 
@@ -570,7 +562,7 @@ class LocalTasks:
             if doc["schema"] != SCHEMA or doc["id"] != uploadid or uploadid.startswith("."):
                 raise KeyError
             state, wanted, step = _STATES[doc["state"]], _TRIGGERS[doc["wanted"]], doc["step"]
-            facts = _Facts(state, doc["offset"], doc["filesize"], wanted)
+            facts = Standing(state, doc["offset"], doc["filesize"], wanted)
             return Summary(
                 uploadid, f"{doc['uid']}.{doc['generation']}", state, doc["revision"], doc["updated"], doc["deadline"],
                 due(facts), doc["filesize"], step["not_before"] if step else 0.0,
@@ -676,8 +668,9 @@ def adopt_musicdb(root: str, *, durability: Durability = "power", disk: Disk | N
                 for path in (place, os.path.join(root, "data"), root):
                     disk.sync_directory(path)
             now = info.mtime if info is not None else time.time()
-            task = evolve(task, destinationpath=f"data/{task.key}/{target}", offset=offset, created=now, updated=now)
-            task = task.happened("recover", task.state, task.state, now, "taken over from MusicDB 7")
+            history = task.happened("recover", task.state, task.state, now, "taken over from MusicDB 7")
+            path = f"data/{task.key}/{target}"
+            task = evolve(task, destinationpath=path, offset=offset, created=now, updated=now, history=history)
             write_document(disk, os.path.join(directory, f"{task.id}.json"), dump(task), sync=sync)
         for name, count in shared.items():
             if count > 1:
