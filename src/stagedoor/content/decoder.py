@@ -1,0 +1,680 @@
+"""Decoders in child processes: strangers' bytes are never decoded in this one.
+
+A `Decoder` keeps a bounded pool of processes that run `stagedoor.content._child`. They are spawned and never
+forked, nice, locked in (see `Sandbox`), serve several requests each, and are replaced after a number of requests
+and after any failure. The input goes over as a file descriptor, so a child needs no path and can open none.
+
+A child is taken for hostile from its first request on: everything that it says is bounded, parsed and checked
+here, and sentences for people are made here from codes. PyAV and Pillow are never imported in this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import math
+import os
+import queue
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+import unicodedata
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final
+
+import orjson
+from attrs import field, frozen
+
+from ..errors import ConfigurationError, ContentRejected, StorageError
+from ..ports import Source
+
+__all__ = ["Answer", "Decoder", "DecoderLimits", "Sandbox", "VideoFacts", "VideoPictures"]
+
+_log = logging.getLogger(__name__)
+
+_PROGRAM: Final = Path(__file__).with_name("_child.py")
+_MAX_DOCUMENT: Final = 1 << 18
+_KINDS: Final = ("mp4", "m4v", "mov", "webm", "mkv")
+_WORD: Final = re.compile(r"[a-z0-9_]{1,32}")
+
+_SENTENCES: Final[Mapping[str, str]] = {
+    "decoder_memory": "The file needs more memory to decode than is allowed. It may be damaged, or made to do harm.",
+    "decoder_timeout": "The file takes longer to decode than is allowed. It may be damaged, or made to do harm.",
+    "decoder_crashed": "The decoder crashed on this file. It may be damaged, or made to do harm.",
+    "frame_too_large": "The pictures of this video are {width}×{height} pixels, which is more than is allowed.",
+    "no_video": "The file has no video in it. A cover picture does not count.",
+    "truncated": "The file is cut off: its end is missing. Upload the whole file again.",
+    "undecodable": "The pictures of this video cannot be decoded. The file is damaged.",
+    "unreadable": "The file says that it is a video, but cannot be read. It is damaged, or its index is missing.",
+    "unsupported_codec": "The pictures of this video are coded in an unsupported way. Convert it to H.264, VP9 or AV1.",
+    "unsupported_format": "The file is no MP4, M4V, WebM or Matroska video.",
+}
+"""What a child may say about content. The child gives the code, this process the words."""
+
+
+@frozen(kw_only=True)
+class DecoderLimits:
+    """What a child process may use, and what content may ask for.
+
+    Attributes:
+        memory: Address space of a child, in bytes; Python and the decoders take about 150 MB of it.
+        seconds: Wall-clock time for a request; waiting for a free child does not count.
+        cpu_seconds: Processor time for a request.
+        start_seconds: Wall-clock time until a new child is ready.
+        requests: A child is replaced after so many.
+        max_side: Largest width or height of a picture, in pixels, before anything is decoded.
+        max_pixels: Largest width × height.
+        picture_side: Frames with a longer side are made smaller, in pixels.
+        answer: Most that a child may answer, in bytes.
+    """
+
+    memory: int = 1 << 30
+    seconds: float = 120.0
+    cpu_seconds: float = 90.0
+    start_seconds: float = 60.0
+    requests: int = 50
+    max_side: int = 8192
+    max_pixels: int = 40_000_000
+    picture_side: int = 3840
+    answer: int = 64 << 20
+
+
+@frozen(kw_only=True)
+class Sandbox:
+    """What holds a child in. Measured by the child itself before it saw any input.
+
+    Attributes:
+        memory: Limit of its address space in bytes. With it always: processor time, no writing to files
+            (``RLIMIT_FSIZE`` 0), 16 descriptors, no core dumps, no new processes.
+        landlock: ABI of the kernel's Landlock, 0 for none. From 1 on no file can be opened (3: truncated),
+            from 4 on TCP is denied, from 6 on signals and abstract sockets of others are out of reach.
+        seccomp: Sockets, processes, signals, tracing, attributes of files and more are refused.
+        no_capabilities: What root may do was given up.
+        no_new_privileges: ``PR_SET_NO_NEW_PRIVS``.
+        undumpable: Processes of the same user cannot look into it.
+    """
+
+    memory: int
+    landlock: int
+    seccomp: bool
+    no_capabilities: bool
+    no_new_privileges: bool
+    undumpable: bool
+
+
+@frozen(kw_only=True)
+class VideoFacts:
+    """What a video is.
+
+    Attributes:
+        kind: True type: ``mp4``, ``m4v``, ``mov``, ``webm`` or ``mkv``.
+        duration: Seconds.
+        width: Pixels as stored.
+        height: Pixels as stored.
+        sample_aspect_ratio: Width of a pixel over its height, as numerator and denominator.
+        rotation: Degrees by which a player turns the picture counterclockwise: 0, 90, 180 or 270.
+        display_width: Pixels as shown.
+        display_height: Pixels as shown.
+        video_codec: FFmpeg's name.
+        audio_codec: FFmpeg's name; ``None`` for a silent film.
+        fps: Frames a second, on average.
+        tags: ``title``, ``artist`` and ``date`` as the file says, if it does; at most 200 characters each.
+    """
+
+    kind: str
+    duration: float
+    width: int
+    height: int
+    sample_aspect_ratio: tuple[int, int]
+    rotation: int
+    display_width: int
+    display_height: int
+    video_codec: str
+    audio_codec: str | None
+    fps: float | None
+    tags: Mapping[str, str] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class VideoPictures:
+    """Pictures of a video.
+
+    Attributes:
+        frames: Five JPEGs in the size that a player shows (at most `DecoderLimits.picture_side`).
+        small: The same, small.
+        preview: The same as an animated WebP.
+    """
+
+    frames: tuple[bytes, ...]
+    small: tuple[bytes, ...]
+    preview: bytes
+
+
+@frozen(kw_only=True)
+class Answer:
+    """What a child said. Bounded, but hostile: check each value before use.
+
+    Attributes:
+        document: A JSON object.
+        blobs: Bytes.
+    """
+
+    document: Mapping[str, Any]
+    blobs: Sequence[bytes]
+
+
+# ── processes ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Gone(Exception):
+    """The child closed the connection."""
+
+
+class _Late(Exception):
+    """The child did not answer in time."""
+
+
+class _Nonsense(Exception):
+    """The child does not keep to the protocol."""
+
+
+class _Spawner:
+    """The thread that starts children.
+
+    ``PR_SET_PDEATHSIG`` kills a child when the *thread* that started it ends (prctl(2)), and the threads that ask for
+    decoding come and go. So one thread starts them all, and ends with the decoder or with the process.
+    """
+
+    def __init__(self) -> None:
+        self._orders: queue.SimpleQueue[tuple[Callable[[], subprocess.Popen[bytes]], Future[Any]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._thread = threading.Thread(target=self._run, args=(self._orders,), name="stagedoor-spawner", daemon=True)
+        self._thread.start()
+        # For a decoder that is dropped and not closed: the thread knows the queue, not this object.
+        weakref.finalize(self, self._orders.put, None)
+
+    @staticmethod
+    def _run(orders: queue.SimpleQueue[Any]) -> None:
+        while (order := orders.get()) is not None:
+            start, future = order
+            try:
+                future.set_result(start())
+            except OSError as error:
+                future.set_exception(error)
+
+    def start(self, start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+        future: Future[subprocess.Popen[bytes]] = Future()
+        self._orders.put((start, future))
+        return future.result()
+
+    def close(self) -> None:
+        self._orders.put(None)
+        self._thread.join()
+
+
+class _Child:
+    """A child process and the connection to it. Used by one thread at a time, but `kill` by any."""
+
+    def __init__(self, program: Path, limits: DecoderLimits, spawner: _Spawner) -> None:
+        self.served = 0
+        self._limit = limits.answer
+        ours, theirs = socket.socketpair()
+        # What it says before it is locked in; afterwards it cannot write any more.
+        self._errors = os.memfd_create("stagedoor-decoder-errors")
+        command = [sys.executable, "-I", "-S", "-B", str(program), str(theirs.fileno()), str(os.getpid())]
+        environment = {"LC_ALL": "C.UTF-8", "MALLOC_ARENA_MAX": "1"}
+        if "LD_LIBRARY_PATH" in os.environ:  # Python itself may need it
+            environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+        self._socket = ours
+        try:
+            with theirs:
+                self._process = spawner.start(
+                    lambda: subprocess.Popen(
+                        command,
+                        stdin=subprocess.DEVNULL,
+                        stdout=subprocess.DEVNULL,
+                        stderr=self._errors,
+                        env=environment,
+                        cwd="/",
+                        pass_fds=(theirs.fileno(),),
+                        # The terminal's Ctrl-C is for the program, which then closes the decoder.
+                        start_new_session=True,
+                    )
+                )
+        except OSError as error:
+            self._socket.close()
+            os.close(self._errors)
+            raise _not_started(f"{error}") from error
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    def greet(self, limits: DecoderLimits) -> Sandbox:
+        """Configure a new child and wait until it is locked in.
+
+        Raises:
+            ConfigurationError: ``media_missing``.
+            StorageError: ``decoder_unavailable``.
+        """
+        configuration = {
+            "path": [entry for entry in sys.path if os.path.isabs(entry)],
+            "memory": limits.memory,
+            "cpu_seconds": limits.cpu_seconds,
+            "requests": limits.requests,
+            "max_side": limits.max_side,
+            "max_pixels": limits.max_pixels,
+            "picture_side": limits.picture_side,
+        }
+        try:
+            answer = self.ask(configuration, None, limits.start_seconds).document
+            if "missing" in answer:
+                raise ConfigurationError(
+                    f"Media libraries are missing ({answer['missing']}). Install them: pip install 'stagedoor[media]'.",
+                    code="media_missing",
+                )
+            return Sandbox(**answer["ready"])
+        except (_Gone, _Late, _Nonsense, KeyError, TypeError) as error:
+            said = os.pread(self._errors, 1 << 16, 0).decode("utf-8", "replace").strip()
+            raise _not_started(said or repr(error)) from error
+
+    def ask(self, request: Mapping[str, Any], fd: int | None, seconds: float) -> Answer:
+        """Send a request and wait for the answer.
+
+        Raises:
+            BrokenPipeError: The child was gone before it had the request.
+            _Gone: It went away after that.
+            _Late: It did not answer in time.
+            _Nonsense: It did not keep to the protocol.
+        """
+        deadline = time.monotonic() + seconds
+        raw = orjson.dumps(request)
+        message = len(raw).to_bytes(4, "big") + raw
+        self._socket.settimeout(seconds)
+        try:
+            sent = socket.send_fds(self._socket, [message], [] if fd is None else [fd])
+            self._socket.sendall(message[sent:])
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise BrokenPipeError from error
+        except TimeoutError:
+            raise _Late from None
+        length = int.from_bytes(self._read(4, deadline), "big")
+        if length > _MAX_DOCUMENT:
+            raise _Nonsense(f"a document of {length} bytes")
+        try:
+            document = orjson.loads(self._read(length, deadline))
+            sizes = document.pop("blobs")
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+            raise _Nonsense("no JSON object with blobs") from error
+        if (
+            not isinstance(sizes, list)
+            or not all(type(size) is int and size >= 0 for size in sizes)
+            or len(sizes) > 1000
+            or sum(sizes) > self._limit
+        ):
+            raise _Nonsense("blobs beyond the limit")
+        return Answer(document=document, blobs=[self._read(size, deadline) for size in sizes])
+
+    def _read(self, count: int, deadline: float) -> bytes:
+        buffer = bytearray(count)
+        view = memoryview(buffer)
+        while view:
+            rest = deadline - time.monotonic()
+            if rest <= 0:
+                raise _Late
+            self._socket.settimeout(rest)
+            try:
+                received = self._socket.recv_into(view)
+            except TimeoutError:
+                raise _Late from None
+            except ConnectionResetError as error:
+                raise _Gone from error
+            if not received:
+                raise _Gone
+            view = view[received:]
+        return bytes(buffer)
+
+    def kill(self) -> None:
+        """End the process, at once, and wait until it is gone. Another thread's `ask` ends with `_Gone`."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """Let go of the descriptors; only for the one who uses the child."""
+        self.kill()
+        self._socket.close()
+        os.close(self._errors)
+
+
+def _not_started(reason: str) -> StorageError:
+    return StorageError(f"The decoder's process could not be started: {reason[-500:]}", code="decoder_unavailable")
+
+
+# ── the pool ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Decoder:
+    """A bounded pool of child processes that decode. Safe for threads; made after a fork, not before.
+
+    Nothing is started before the first request. Close it, or use it as a context manager; when the program dies,
+    the children die with it.
+
+    Args:
+        processes: The most children at a time; more requests wait.
+        limits: What they may use.
+        program: The child's program, if not ours.
+    """
+
+    def __init__(self, *, processes: int = 2, limits: DecoderLimits | None = None, program: Path | None = None) -> None:
+        if processes < 1:
+            raise ConfigurationError("A decoder needs at least one process.")
+        self.limits = limits or DecoderLimits()
+        self._program = program or _PROGRAM
+        self._processes = processes
+        self._condition = threading.Condition()
+        self._idle: list[_Child] = []
+        self._busy: set[_Child] = set()
+        self._slots = processes
+        self._closed = False
+        self._spawner: _Spawner | None = None
+        self._sandbox: Sandbox | None = None
+        self._owner = os.getpid()
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all children, also those at work: their requests end with a `StorageError`. Idempotent."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+            for child in (*self._idle, *self._busy):
+                child.kill()
+            for child in self._idle:
+                child.close()
+            self._idle.clear()
+            while self._slots < self._processes:
+                self._condition.wait()
+            spawner, self._spawner = self._spawner, None
+        if spawner is not None:
+            spawner.close()
+
+    def sandbox(self) -> Sandbox:
+        """What holds the children in; starts one if none was started yet.
+
+        Raises:
+            ConfigurationError: ``media_missing``.
+            StorageError: No child can be started.
+        """
+        with self._slot() as child:
+            assert self._sandbox is not None
+            self._give_back(child)
+        return self._sandbox
+
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the children."""
+        with self._condition:
+            return tuple(child.pid for child in (*self._idle, *self._busy))
+
+    def run(self, operation: str, source: Source, arguments: Mapping[str, Any] | None = None) -> Answer:
+        """Have a child do one of its operations. The seam for content types; what it answers is hostile.
+
+        Args:
+            operation: Name in the child's table.
+            source: Opens the input.
+            arguments: Plain JSON.
+
+        Raises:
+            ContentRejected: The child says so; or ``decoder_timeout``, ``decoder_memory``, ``decoder_crashed``.
+            StorageError: The input cannot be read, no child can be started, or the decoder was closed.
+            ConfigurationError: ``media_missing``.
+        """
+        with source() as stream, _descriptor(stream) as (fd, size), self._slot() as child:
+            request = {"operation": operation, "size": size, "arguments": dict(arguments or {})}
+            try:
+                answer = child.ask(request, fd, self.limits.seconds)
+            except BrokenPipeError:
+                raise StorageError("The decoder's process is gone.", code="decoder_unavailable") from None
+            except _Late:
+                raise self._rejected("decoder_timeout") from None
+            except _Nonsense as error:
+                _log.warning("A decoder answered nonsense to %s: %s", operation, error)
+                raise self._rejected("decoder_crashed") from None
+            except _Gone:
+                child.kill()
+                over_time = child.returncode in (-signal.SIGXCPU, -signal.SIGPROF)
+                _log.warning("A decoder ended with %s during %s", child.returncode, operation)
+                raise self._rejected("decoder_timeout" if over_time else "decoder_crashed") from None
+            document = answer.document
+            if "storage" in document:
+                raise StorageError("The uploaded file could not be read.", code="storage_error")
+            if "rejected" in document:
+                raise self._rejected(document["rejected"], document.get("numbers"))
+            if not isinstance(document.get("answer"), dict):
+                _log.warning("A decoder failed at %s: %r", operation, str(document.get("failed"))[:1000])
+                raise self._rejected("decoder_crashed")
+            self._give_back(child)
+            return Answer(document=document["answer"], blobs=answer.blobs)
+
+    def _rejected(self, code: object, numbers: object = None) -> Exception:
+        if self._closed:
+            return self._stopped()
+        known = str(code) if str(code) in _SENTENCES else "decoder_crashed"
+        safe = {"width": 0, "height": 0}
+        if isinstance(numbers, dict):
+            safe.update({key: value for key, value in numbers.items() if key in safe and type(value) is int})
+        return ContentRejected(_SENTENCES[known].format(**safe), code=known)
+
+    @staticmethod
+    def _stopped() -> StorageError:
+        return StorageError("The decoder was closed. Start the upload manager again.", code="decoder_closed")
+
+    @contextlib.contextmanager
+    def _slot(self) -> Iterator[_Child]:
+        """A child for the time of a request. Without `_give_back` it is ended afterwards."""
+        if os.getpid() != self._owner:
+            raise ConfigurationError("This decoder belongs to the process that was forked. Make one after the fork.")
+        with self._condition:
+            while not self._slots and not self._closed:
+                self._condition.wait()
+            if self._closed:
+                raise self._stopped()
+            self._slots -= 1
+            self._spawner = self._spawner or _Spawner()
+            spawner = self._spawner
+            child = self._take_idle()
+        try:
+            if child is None:
+                child = _Child(self._program, self.limits, spawner)
+                with self._condition:
+                    self._busy.add(child)
+                    closed = self._closed
+                if closed:  # it did not know of this child
+                    child.kill()
+                try:
+                    sandbox = child.greet(self.limits)
+                except StorageError as error:
+                    raise self._stopped() if self._closed else error from None
+                if self._sandbox is None and not (sandbox.landlock and sandbox.seccomp):
+                    _log.warning("Decoders run with a part of their sandbox only: %s", sandbox)
+                self._sandbox = sandbox
+            yield child
+        finally:
+            with self._condition:
+                if child is not None and child in self._busy:
+                    self._busy.discard(child)
+                    child.close()
+                self._slots += 1
+                self._condition.notify_all()
+
+    def _take_idle(self) -> _Child | None:
+        while self._idle:
+            child = self._idle.pop()
+            if child.alive:
+                self._busy.add(child)
+                return child
+            child.close()  # killed by somebody else meanwhile
+        return None
+
+    def _give_back(self, child: _Child) -> None:
+        """Keep a child for the next request, unless it has served its time."""
+        child.served += 1
+        with self._condition:
+            if child.served < self.limits.requests and not self._closed:
+                self._busy.discard(child)
+                self._idle.append(child)
+
+    # ── operations ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def probe_video(self, source: Source) -> VideoFacts:
+        """What a video is, after its start and its end have been decoded.
+
+        Raises:
+            ContentRejected: ``unsupported_format``, ``unreadable``, ``no_video``, ``unsupported_codec``,
+                ``frame_too_large``, ``truncated``, ``undecodable``, or one of `run`'s.
+            StorageError: As `run`.
+            ConfigurationError: As `run`.
+        """
+        answer = self.run("probe_video", source)
+        try:
+            return _video_facts(answer.document, self.limits)
+        except (KeyError, TypeError, ValueError) as error:
+            _log.warning("A decoder's facts are impossible: %s", error)
+            raise self._rejected("decoder_crashed") from None
+
+    def video_artwork(
+        self, source: Source, *, duration: float, small: int = 150, preview: int = 320, milliseconds: int = 600
+    ) -> VideoPictures:
+        """Five frames of a video at L/(2·6) + i·L/6, the aspect ratio and the rotation applied.
+
+        Args:
+            source: The video.
+            duration: L, in seconds.
+            small: Width of the small frames, in pixels.
+            preview: Longest side of the preview, in pixels.
+            milliseconds: A frame of the preview is shown so long; the preview never ends.
+
+        Raises:
+            ContentRejected: As `probe_video`.
+            StorageError: As `run`.
+            ConfigurationError: As `run`.
+        """
+        answer = self.run(
+            "video_artwork",
+            source,
+            {"duration": duration, "small": small, "preview": preview, "milliseconds": milliseconds},
+        )
+        *stills, animation = (*answer.blobs, b"")[: max(1, len(answer.blobs))]
+        jpegs = all(still.startswith(b"\xff\xd8\xff") for still in stills)
+        webp = animation[:4] == b"RIFF" and animation[8:12] == b"WEBP"
+        if len(stills) != 10 or not jpegs or not webp:
+            _log.warning("A decoder's pictures are none")
+            raise self._rejected("decoder_crashed")
+        return VideoPictures(frames=tuple(stills[:5]), small=tuple(stills[5:]), preview=animation)
+
+
+@contextlib.contextmanager
+def _descriptor(stream: BinaryIO) -> Iterator[tuple[int, int]]:
+    """A read-only descriptor of an input and its size in bytes; an input without one is copied to memory."""
+    size = stream.seek(0, os.SEEK_END)
+    fd = None
+    with contextlib.suppress(OSError, AttributeError):  # io.UnsupportedOperation is an OSError
+        fd = stream.fileno()
+    if fd is not None and _is_readonly_file(fd):
+        yield fd, size
+        return
+    spool = os.memfd_create("stagedoor-input", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        stream.seek(0)
+        while block := stream.read(1 << 20):
+            view = memoryview(block)
+            while view:
+                view = view[os.write(spool, view) :]
+        # The child gets this very descriptor, so what it may not do has to be the file's own rule.
+        seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+        fcntl.fcntl(spool, fcntl.F_ADD_SEALS, seals)
+        yield spool, size
+    finally:
+        os.close(spool)
+
+
+def _is_readonly_file(fd: int) -> bool:
+    return stat.S_ISREG(os.fstat(fd).st_mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+
+
+# ── checks of what a child says ───────────────────────────────────────────────────────────────────────────────
+
+
+def _integer(value: object, low: int, high: int) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{value!r:.40} is no whole number from {low} to {high}")
+    return value
+
+
+def _positive(value: object, high: float) -> float:
+    if type(value) not in (int, float) or not 0 < value <= high:  # type: ignore[operator]
+        raise ValueError(f"{value!r:.40} is no number above 0 and up to {high}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str) or not _WORD.fullmatch(value):
+        raise ValueError(f"{value!r:.40} is no word")
+    return value
+
+
+def _tag(value: object) -> str:
+    """Text for people: no control, format or unassigned characters, one space at a time, 200 characters."""
+    if not isinstance(value, str):
+        raise TypeError("a tag is no text")
+    spaced = "".join(" " if c.isspace() else c for c in value[:2000])
+    kept = "".join(c for c in spaced if unicodedata.category(c)[0] != "C")
+    return unicodedata.normalize("NFC", " ".join(kept.split()))[:200].strip()
+
+
+def _video_facts(document: Mapping[str, Any], limits: DecoderLimits) -> VideoFacts:
+    if document["kind"] not in _KINDS:
+        raise ValueError("an unknown kind")
+    numerator, denominator = (_integer(part, 1, 1 << 31) for part in document["sar"])
+    tags = {key: _tag(document["tags"][key]) for key in ("title", "artist", "date") if key in document["tags"]}
+    audio, fps = document["audio_codec"], document["fps"]
+    width = _integer(document["width"], 1, limits.max_side)
+    height = _integer(document["height"], 1, limits.max_side)
+    return VideoFacts(
+        kind=document["kind"],
+        duration=_positive(document["duration"], 1e7),
+        width=width,
+        height=height,
+        sample_aspect_ratio=(numerator, denominator),
+        rotation=_integer(document["rotation"], 0, 270) // 90 * 90,
+        display_width=_integer(document["display_width"], 1, 16 * limits.max_side),
+        display_height=_integer(document["display_height"], 1, 16 * limits.max_side),
+        video_codec=_word(document["video_codec"]),
+        audio_codec=None if audio is None else _word(audio),
+        fps=None if fps is None or not math.isfinite(fps) else _positive(fps, 100_000),
+        tags={key: text for key, text in tags.items() if text},
+    )

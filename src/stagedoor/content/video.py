@@ -1,0 +1,320 @@
+"""Music videos: ``Artist/YYYY - Name.ext`` in the music directory, frames and a preview in the artwork directory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Final
+
+from ..errors import ConfigurationError, ContentRejected
+from ..ports import Illustrated, Library, Preprocessed, Source, VideoEntry
+from ..tasks import JSON, Finding, PlacedFile, Plan, PlannedFile, UploadTask, extension_of
+from . import naming
+from .decoder import Decoder, VideoFacts
+
+__all__ = ["Video"]
+
+_log = logging.getLogger(__name__)
+
+FRAMES: Final = 5
+SMALL: Final = 150
+"""Width of the small frames in pixels; part of their names."""
+
+_LARGE_NAMES: Final = tuple(f"frame-{number}.jpg" for number in range(1, FRAMES + 1))
+_SMALL_NAMES: Final = tuple(f"frame-{number} ({SMALL}).jpg" for number in range(1, FRAMES + 1))
+_PREVIEW: Final = "preview.webp"
+_NAMES: Final = (*_LARGE_NAMES, *_SMALL_NAMES, _PREVIEW)
+
+_HEAD: Final = 8192
+"""Bytes that are looked at before a decoder is."""
+_EBML: Final = b"\x1a\x45\xdf\xa3"
+_ISO_BOXES: Final = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
+_TEXTS: Final = {
+    "artistname": "the artist",
+    "name": "the title of the video",
+    "release": "the year of the release",
+}
+
+
+class Video:
+    """The content type ``video``.
+
+    Annotations: ``artistname``, ``name`` and ``release`` (text or number) make the path, ``origin`` says where the
+    video came from.
+
+    Args:
+        decoder: Its child processes open the files.
+        extensions: True types that are let into the library. ``mov`` may be added.
+    """
+
+    name = "video"
+    has_artwork = True
+
+    def __init__(self, decoder: Decoder, *, extensions: tuple[str, ...] = ("mp4", "m4v", "webm", "mkv")) -> None:
+        self._decoder = decoder
+        self._extensions = extensions
+
+    # ── preprocess ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def preprocess(self, task: UploadTask, source: Source) -> Preprocessed:
+        """Decide whether this is a whole video of an allowed kind.
+
+        The facts: ``container``, ``extension`` (the true one), ``duration`` (seconds), ``width``, ``height``,
+        ``sample_aspect_ratio`` (``"4:3"``), ``rotation`` (degrees), ``display_width``, ``display_height``,
+        ``video_codec``, ``audio_codec``, ``fps`` and ``tags`` (suggestions for annotations).
+
+        Raises:
+            ContentRejected: ``empty``, ``not_a_video``, ``unsupported_format``, or as `Decoder.probe_video`.
+            StorageError: As `Decoder.run`.
+            ConfigurationError: ``media_missing``.
+        """
+        with source() as stream:
+            head = stream.read(_HEAD)
+        _sniff(head)
+        facts = self._decoder.probe_video(source)
+        named = extension_of(task.sourcefilename)
+        # mp4 and m4v are one container with two names, and players do not mind.
+        interchangeable = {named, facts.kind} <= {"mp4", "m4v"}
+        extension = named if interchangeable and named else facts.kind
+        if extension not in self._extensions:
+            raise ContentRejected(
+                f"The file is a {extension} video, which is not supported. "
+                f"Convert it to one of these: {', '.join(self._extensions)}.",
+                code="unsupported_format",
+            )
+        findings: tuple[Finding, ...] = ()
+        if named is not None and named != extension:
+            findings = (
+                Finding(
+                    "renamed_to_true_type",
+                    "warn",
+                    f"The file is named .{named}, but it is a {extension} video. It will be filed as .{extension}.",
+                ),
+            )
+        return Preprocessed(content=_content(facts, extension), findings=findings)
+
+    # ── plan ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def plan(self, task: UploadTask) -> Plan:
+        """Name the files, or say what is missing.
+
+        Problems: ``annotation_missing``, ``unusable_name``, ``invalid_release``, ``not_preprocessed``.
+        """
+        problems: list[Finding] = []
+        artist = _text(task, "artistname", problems)
+        title = _text(task, "name", problems)
+        release = self._release(task, problems)
+        extension = task.content.get("extension")
+        if not isinstance(extension, str):
+            problems.append(_NOT_YET)
+        if problems or artist is None or title is None or release is None or not isinstance(extension, str):
+            return Plan(files=(), problems=tuple(problems))
+        directory = naming.component(artist)
+        file = naming.component(f"{release} - {title}", extension=extension)
+        path = f"{directory}/{file}"
+        # "<artist>/<video name>" with the year in the video's name: an artist may have two videos of one name (a
+        # live one, years later), which are two files in the music directory and need two places here as well.
+        pictures = f"{directory}/{naming.component(f'{release} - {title}')}"
+        origin = task.annotations.get("origin")
+        entry: dict[str, JSON] = {
+            "artist": artist,
+            "name": title,
+            "release": release,
+            "origin": origin if isinstance(origin, str) and origin.strip() else "internet",
+            "sha1": task.sourcechecksum or "",
+            "directory": pictures,
+            # Players that know MusicDB look for the small copies beside the frame that is named here.
+            "thumbnail": _LARGE_NAMES[0],
+            "preview": _PREVIEW,
+            "duration": task.content.get("duration", 0.0),
+            "width": task.content.get("width", 0),
+            "height": task.content.get("height", 0),
+            "codec": task.content.get("video_codec", ""),
+        }
+        return Plan(
+            files=(PlannedFile("music", path, size=task.filesize, sha256=task.sha256),),
+            artwork=tuple(PlannedFile("artwork", f"{pictures}/{name}", source=name) for name in _NAMES),
+            entry=entry,
+        )
+
+    def _release(self, task: UploadTask, problems: list[Finding]) -> str | None:
+        value = task.annotations.get("release")
+        if value is None or value == "":
+            problems.append(_missing("release"))
+            return None
+        release = naming.year(value)
+        if release is None:
+            problems.append(
+                Finding(
+                    "invalid_release",
+                    "reject",
+                    "The annotation “release” must start with a year of four digits, as in 2020 or 2020-05-01.",
+                )
+            )
+        return release
+
+    # ── import ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def import_(self, task: UploadTask, library: Library) -> None:
+        """Tell the catalogue.
+
+        Raises:
+            ContentRejected: ``no_plan``, the task is from a version that kept none; or the catalogue's.
+        """
+        entry = _recorded(task)
+        placed = _placed(task)
+        library.put(
+            task.uid,
+            VideoEntry(
+                path=placed.path,
+                artist=_string(entry, "artist"),
+                name=_string(entry, "name"),
+                release=_string(entry, "release"),
+                origin=_string(entry, "origin"),
+                size=placed.size,
+                sha1=_string(entry, "sha1"),
+                sha256=placed.sha256,
+                duration=_number(entry, "duration"),
+                width=int(_number(entry, "width")),
+                height=int(_number(entry, "height")),
+                codec=_string(entry, "codec"),
+            ),
+        )
+
+    # ── illustrate ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def illustrate(self, task: UploadTask, source: Source) -> Illustrated:
+        """Make the frames and the preview.
+
+        Raises:
+            ContentRejected: ``no_plan``, or as `Decoder.video_artwork`.
+            StorageError: As `Decoder.run`.
+            ConfigurationError: ``media_missing``.
+        """
+        entry = _recorded(task)
+        assert task.plan is not None
+        pictures = self._decoder.video_artwork(source, duration=_number(entry, "duration"), small=SMALL)
+        made = dict(zip(_NAMES, (*pictures.frames, *pictures.small, pictures.preview), strict=True))
+        names = {file.path: PurePosixPath(file.path).name for file in task.plan.artwork}
+        if not made.keys() >= set(names.values()):
+            raise _no_plan()
+        return Illustrated(
+            files={path: made[name] for path, name in names.items()},
+            directory=_string(entry, "directory"),
+            thumbnail=_string(entry, "thumbnail"),
+            preview=_string(entry, "preview"),
+        )
+
+
+# ── preprocess ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _sniff(head: bytes) -> None:
+    """Refuse what cannot be a video, without a decoder."""
+    if not head:
+        raise ContentRejected("The file is empty. Choose a file with something in it.", code="empty")
+    if head[:4] == _EBML or head[4:8] in _ISO_BOXES:
+        return
+    try:
+        import filetype
+    except ImportError as error:
+        raise ConfigurationError(
+            "The package “filetype” is missing. Install it: pip install 'stagedoor[media]'.", code="media_missing"
+        ) from error
+    kind = filetype.guess(head)
+    raise ContentRejected(
+        "The file is no MP4, M4V, WebM or Matroska video" + (f", but {kind.mime}." if kind is not None else "."),
+        code="not_a_video",
+    )
+
+
+def _content(facts: VideoFacts, extension: str) -> Mapping[str, JSON]:
+    return {
+        "container": "matroska" if facts.kind in ("mkv", "webm") else "mp4",
+        "extension": extension,
+        "duration": facts.duration,
+        "width": facts.width,
+        "height": facts.height,
+        "sample_aspect_ratio": "{}:{}".format(*facts.sample_aspect_ratio),
+        "rotation": facts.rotation,
+        "display_width": facts.display_width,
+        "display_height": facts.display_height,
+        "video_codec": facts.video_codec,
+        "audio_codec": facts.audio_codec,
+        "fps": facts.fps,
+        "tags": dict(facts.tags),
+    }
+
+
+# ── plan ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_NOT_YET: Final = Finding("not_preprocessed", "reject", "The content has not been examined yet. Wait until it is.")
+
+
+def _missing(key: str) -> Finding:
+    return Finding(
+        "annotation_missing", "reject", f"The annotation “{key}” is missing. Say what {_TEXTS[key]} is, then try again."
+    )
+
+
+def _text(task: UploadTask, key: str, problems: list[Finding]) -> str | None:
+    """An annotation that becomes a part of the path; what is wrong with it becomes a problem."""
+    value = task.annotations.get(key)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # a video called 1979 arrives as a number
+    if value is None or (isinstance(value, str) and not value.strip()):
+        problems.append(_missing(key))
+        return None
+    try:
+        if isinstance(value, str):
+            naming.component(value)
+            return value.strip()
+    except ContentRejected:
+        pass
+    problems.append(
+        Finding(
+            "unusable_name",
+            "reject",
+            f"The annotation “{key}” cannot be part of a file name. Give {_TEXTS[key]} as text with letters or digits.",
+        )
+    )
+    return None
+
+
+# ── what integration put on record ────────────────────────────────────────────────────────────────────────────
+
+
+def _no_plan() -> ContentRejected:
+    return ContentRejected(
+        "It is not on record what was integrated, because an older version did it. Undo or remove this upload, "
+        "and upload the video again.",
+        code="no_plan",
+    )
+
+
+def _recorded(task: UploadTask) -> Mapping[str, JSON]:
+    if task.plan is None or not task.plan.entry:
+        raise _no_plan()
+    return task.plan.entry
+
+
+def _placed(task: UploadTask) -> PlacedFile:
+    for file in task.placed:
+        if file.root == "music":
+            return file
+    raise _no_plan()
+
+
+def _string(entry: Mapping[str, JSON], key: str) -> str:
+    value = entry.get(key)
+    if not isinstance(value, str):
+        raise _no_plan()
+    return value
+
+
+def _number(entry: Mapping[str, JSON], key: str) -> float:
+    value = entry.get(key)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _no_plan()
+    return float(value)
