@@ -1,0 +1,1 @@
+"""Where imports go: the music databases that come with the library."""
