@@ -420,6 +420,20 @@ def _interval(stream: av.VideoStream) -> float:
     return float(1 / stream.average_rate) if stream.average_rate else 0.04
 
 
+def _declared(container: InputContainer) -> float | None:
+    """The duration in the headers, in seconds."""
+    if not container.duration or container.duration < 0:
+        return None
+    whole = container.duration / 1_000_000
+    # In fragmented mp4 FFmpeg adds the start of a track to its duration, which has it already.
+    tracks = [
+        float(stream.duration * stream.time_base)
+        for stream in container.streams
+        if stream.duration and stream.duration > 0 and stream.time_base
+    ]
+    return min(whole, max(tracks)) if tracks else whole
+
+
 def _tail(container: InputContainer, stream: av.VideoStream, duration: float | None) -> tuple[float, int]:
     """Read to the last packet, from the last key frame when that can be found, and decode what is there.
 
@@ -433,7 +447,6 @@ def _tail(container: InputContainer, stream: av.VideoStream, duration: float | N
 
     start = (container.start_time or 0) / 1_000_000
     try:
-        # Without a declared duration: far back, the whole file.
         container.seek(int((start + (duration or 0)) * 1_000_000))
         end, frames, packets = 0.0, 0, 0
         for packet in container.demux():
@@ -490,7 +503,7 @@ def probe_video(source: Input, _: Mapping[str, Any], configuration: Mapping[str,
                 break
         if first is None:
             raise RejectedError("undecodable")
-        declared = container.duration / 1_000_000 if container.duration and container.duration > 0 else None
+        declared = _declared(container)
         end, decoded = _tail(container, stream, declared)
         if not decoded and declared is not None and end < WHOLE * declared:
             # The last key frame is not there, so nothing was read. Where does it really end?

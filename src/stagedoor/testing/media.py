@@ -27,6 +27,7 @@ __all__ = [
     "hls",
     "huge_frame",
     "noise",
+    "overstated_webm",
     "sdp",
     "still_cover",
     "truncated_mp4",
@@ -55,6 +56,8 @@ def video(
     faststart: bool = False,
     audio: bool = True,
     keyframes: int = 10,
+    live: bool = False,
+    fragmented: bool = False,
     title: str = "",
     seed: int = 0,
 ) -> bytes:
@@ -70,6 +73,8 @@ def video(
         faststart: Put the index in front (ISO containers only).
         audio: With a tone.
         keyframes: A key frame every so many frames; there are ten frames a second.
+        live: As a browser records it: no duration, no index (``webm`` and ``mkv`` only).
+        fragmented: As streaming sites make it: the index in pieces (ISO containers only).
         title: A title tag.
         seed: Another seed gives other pixels and so another file.
     """
@@ -79,7 +84,12 @@ def video(
     iso = container in ("mp4", "m4v", "mov")
     name = codec or ("libx264" if iso else "libvpx")
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format=_MUXER[container], options={"fflags": "+bitexact"}) as output:
+    options = {"fflags": "+bitexact"}
+    if live:
+        options["live"] = "1"
+    if fragmented:
+        options["movflags"] = "dash"
+    with av.open(buffer, "w", format=_MUXER[container], options=options) as output:
         if title:
             output.metadata["title"] = title
         picture = output.add_stream(name, rate=_RATE)
@@ -177,6 +187,16 @@ def truncated_mp4(share: float = 0.7) -> bytes:
 def truncated_webm(share: float = 0.7) -> bytes:
     """A webm with its tail cut off: it opens, says its full length, and decodes without an error."""
     return cut(video(container="webm"), share)
+
+
+def overstated_webm(factor: float = 1.8) -> bytes:
+    """A webm that is all there, but says that it is longer: what cutting at a block's border and mending leaves."""
+    data = bytearray(video(container="webm"))
+    # Duration (0x4489), a float of eight bytes, in milliseconds.
+    at = data.index(b"\x44\x89\x88") + 3
+    (duration,) = struct.unpack_from(">d", data, at)
+    struct.pack_into(">d", data, at, duration * factor)
+    return bytes(data)
 
 
 def ffconcat(path: str = "/etc/passwd") -> bytes:

@@ -1,0 +1,581 @@
+"""The decoder's children: what they may not do, and what happens when they do it all the same."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from stagedoor.content import decoder as module
+from stagedoor.content.decoder import Answer, Decoder, DecoderLimits
+from stagedoor.errors import ConfigurationError, ContentRejected, StorageError, UploadError
+from stagedoor.ports import Source
+from stagedoor.testing import media
+
+MISBEHAVING = Path(__file__).with_name("misbehaving_child.py")
+PATIENT = DecoderLimits(seconds=300, cpu_seconds=300, start_seconds=300)
+"""Limits that no test meets by being slow."""
+SHORT = DecoderLimits(seconds=0.3, cpu_seconds=300, start_seconds=300)
+
+
+def of(data: bytes) -> Source:
+    """Bytes in memory, without a descriptor."""
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[BinaryIO]:
+        yield io.BytesIO(data)
+
+    return opened
+
+
+def on_disk(path: Path, mode: str = "rb") -> Source:
+    @contextlib.contextmanager
+    def opened() -> Iterator[BinaryIO]:
+        with open(path, mode, buffering=0) as file:
+            yield file  # type: ignore[misc]
+
+    return opened
+
+
+def gone(pid: int) -> bool:
+    """Whether there is no process of this id, not even a dead one that nobody waited for."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    with Decoder(processes=1, program=MISBEHAVING, limits=PATIENT) as made:
+        yield made
+
+
+def code_of(decoder: Decoder, operation: str, arguments: Mapping[str, Any] | None = None) -> str:
+    with pytest.raises(UploadError) as caught:
+        decoder.run(operation, of(b"input"), arguments)
+    return caught.value.code
+
+
+def works(decoder: Decoder) -> int:
+    """Use the decoder as intended; returns the child's process id."""
+    answer = decoder.run("echo", of(b"input"))
+    assert answer.blobs == [b"input"]
+    return int(answer.document["pid"])
+
+
+def works_for_real(decoder: Decoder) -> tuple[int, ...]:
+    decoder.probe_video(of(media.video()))
+    return decoder.pids()
+
+
+# ── the sandbox ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_sandbox_says_what_is_in_force(decoder: Decoder) -> None:
+    sandbox = decoder.sandbox()
+    assert sandbox.memory == PATIENT.memory
+    assert sandbox.no_capabilities
+    assert sandbox.no_new_privileges
+    assert sandbox.undumpable
+
+
+def test_a_child_can_do_nothing_but_compute(decoder: Decoder, tmp_path: Path) -> None:
+    sandbox = decoder.sandbox()
+    if sandbox.landlock < 4 or not sandbox.seccomp:
+        pytest.skip(f"this kernel has Landlock ABI {sandbox.landlock} and seccomp: {sandbox.seccomp}")
+    file, given = tmp_path / "file", tmp_path / "input"
+    file.write_bytes(b"kept")
+    given.write_bytes(b"input")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        arguments = {"directory": str(tmp_path), "file": str(file), "port": server.getsockname()[1]}
+        results = dict(decoder.run("attempts", on_disk(given), arguments).document)
+    assert {name: result for name, result in results.items() if not result.startswith("refused")} == {}
+    assert len(results) > 20
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "input"]
+    assert file.read_bytes() == b"kept"
+    assert given.read_bytes() == b"input"
+
+
+def test_a_child_gets_nothing_from_its_surroundings(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MUSIC_API_KEY", "secret")
+    with Decoder(program=MISBEHAVING, limits=PATIENT) as fresh:
+        found = fresh.run("surroundings", of(b"")).document
+    assert set(found["environment"]) <= {"LC_ALL", "MALLOC_ARENA_MAX", "LD_LIBRARY_PATH"}
+    assert found["directory"] == "/"
+    assert found["nice"] >= 10
+    assert found["umbrella"] is False
+
+
+def test_this_process_loads_no_media_library() -> None:
+    script = (
+        "import sys, stagedoor.content.video, stagedoor.testing.media\n"
+        "assert not {'av', 'PIL', 'filetype'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+# ── limits ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("operation", ["spin", "block"])
+def test_wall_clock(operation: str) -> None:
+    with Decoder(program=MISBEHAVING, limits=SHORT) as decoder:
+        assert code_of(decoder, operation) == "decoder_timeout"
+        assert decoder.pids() == ()
+
+
+def test_processor_time() -> None:
+    limits = DecoderLimits(seconds=300, cpu_seconds=0.2, start_seconds=300)
+    with Decoder(program=MISBEHAVING, limits=limits) as decoder:
+        assert code_of(decoder, "spin") == "decoder_timeout"
+        works(decoder)
+
+
+def test_memory(decoder: Decoder) -> None:
+    assert code_of(decoder, "bomb") == "decoder_memory"
+    works(decoder)
+
+
+@pytest.mark.parametrize("how", ["exit", "segmentation fault"])
+def test_a_crash(decoder: Decoder, how: str) -> None:
+    before = works(decoder)
+    assert code_of(decoder, "die", {"how": how}) == "decoder_crashed"
+    assert works(decoder) != before
+    assert gone(before)
+
+
+def test_an_error_in_the_child_is_logged_in_one_line(decoder: Decoder, caplog: pytest.LogCaptureFixture) -> None:
+    assert code_of(decoder, "fail") == "decoder_crashed"
+    (record,) = caplog.records
+    assert "ZeroDivisionError" in record.getMessage()
+    assert "\n" not in record.getMessage()
+
+
+def test_an_unreadable_input_is_no_fault_of_the_content(decoder: Decoder) -> None:
+    with pytest.raises(StorageError):
+        decoder.run("unreadable_disk", of(b"input"))
+
+
+# ── hostile answers ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def framed(document: bytes) -> bytes:
+    return len(document).to_bytes(4, "big") + document
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\0\0", id="half a length"),
+        pytest.param(b"\xff\xff\xff\xff", id="four gigabytes"),
+        pytest.param(framed(b"{}")[:-1], id="half a document"),
+        pytest.param(framed(b"{}"), id="no blobs"),
+        pytest.param(framed(b"[]"), id="a list"),
+        pytest.param(framed(b"nonsense"), id="no JSON"),
+        pytest.param(framed(b"\xff\xfe"), id="no UTF-8"),
+        pytest.param(framed(b'{"a":NaN,"blobs":[]}'), id="not a number"),
+        pytest.param(framed(b"[" * 100_000), id="depth"),
+        pytest.param(framed(b'{"answer":{},"blobs":[-1]}'), id="a negative length"),
+        pytest.param(framed(b'{"answer":{},"blobs":[true]}'), id="a length that is none"),
+        pytest.param(framed(b'{"answer":{},"blobs":"1"}'), id="lengths that are none"),
+        pytest.param(framed(b'{"answer":{},"blobs":[99999999999]}'), id="100 GB"),
+        pytest.param(framed(b'{"answer":{},"blobs":[' + b"1," * 1000 + b"1]}"), id="a thousand blobs"),
+        pytest.param(framed(b'{"answer":{},"blobs":[5]}') + b"four", id="half a blob"),
+        pytest.param(framed(b'{"answer":[],"blobs":[]}'), id="an answer that is none"),
+        pytest.param(framed(b'{"rejected":["truncated"],"blobs":[]}'), id="a code that is none"),
+        pytest.param(framed(b'{"rejected":"<script>","blobs":[]}'), id="a code that nobody knows"),
+    ],
+)
+def test_nonsense(decoder: Decoder, said: bytes) -> None:
+    assert code_of(decoder, "say", {"hex": said.hex(), "then": "leave"}) == "decoder_crashed"
+
+
+def test_an_answer_that_never_ends() -> None:
+    with Decoder(program=MISBEHAVING, limits=SHORT) as decoder:
+        said = framed(b'{"answer":{},"blobs":[5]}') + b"four"
+        assert code_of(decoder, "say", {"hex": said.hex(), "then": "wait"}) == "decoder_timeout"
+
+
+def test_numbers_for_a_sentence_are_numbers(decoder: Decoder) -> None:
+    said = framed(b'{"rejected":"frame_too_large","numbers":{"width":"{0.__class__}","x":1},"blobs":[]}')
+    with pytest.raises(ContentRejected, match="0×0") as caught:
+        decoder.run("say", of(b""), {"hex": said.hex(), "then": "wait"})
+    assert caught.value.code == "frame_too_large"
+
+
+class Lying(Decoder):
+    """Children answer what the test wants, whatever they are asked."""
+
+    def __init__(self) -> None:
+        super().__init__(processes=1, program=MISBEHAVING, limits=PATIENT)
+        self.answer: tuple[Any, list[bytes]] = ({}, [])
+
+    def run(self, operation: str, source: Source, arguments: Mapping[str, Any] | None = None) -> Answer:
+        document, blobs = self.answer
+        return super().run("answer", source, {"document": document, "blobs": [blob.hex() for blob in blobs]})
+
+
+@pytest.fixture(scope="module")
+def lying() -> Iterator[Lying]:
+    made = Lying()
+    with made:
+        yield made
+
+
+FACTS: dict[str, Any] = {
+    "kind": "mp4", "duration": 4.0, "width": 320, "height": 180, "sar": [1, 1], "rotation": 0,
+    "display_width": 320, "display_height": 180, "video_codec": "h264", "audio_codec": "aac", "fps": 25,
+    "tags": {"title": "A  \u202eB\n" + "x" * 900, "comment": "not asked for"},
+}  # fmt: skip
+
+
+def test_facts_are_cleaned(lying: Lying) -> None:
+    lying.answer = (FACTS, [])
+    facts = lying.probe_video(of(b""))
+    assert facts.tags == {"title": "A B " + "x" * 196}
+    assert (facts.duration, facts.fps) == (4.0, 25.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("kind", "exe"), ("kind", ["mp4"]), ("duration", 0), ("duration", -1), ("duration", 1e300),
+        ("duration", "4"), ("duration", True), ("width", 0), ("width", 10**6), ("height", 3.5), ("sar", [1]),
+        ("sar", [0, 1]), ("sar", 1), ("rotation", 91 * 4), ("display_width", 10**9), ("video_codec", "../x"),
+        ("video_codec", None), ("audio_codec", "A B"), ("fps", -1), ("fps", "25"), ("tags", []), ("tags", {"title": 1}),
+    ],
+    ids=lambda value: repr(value),
+)  # fmt: skip
+def test_impossible_facts(lying: Lying, key: str, value: object) -> None:
+    lying.answer = ({**FACTS, key: value}, [])
+    with pytest.raises(ContentRejected) as caught:
+        lying.probe_video(of(b""))
+    assert caught.value.code == "decoder_crashed"
+
+
+_JPEG, _WEBP = b"\xff\xd8\xff\xe0", b"RIFF\0\0\0\0WEBPVP8X"
+
+
+@pytest.mark.parametrize(
+    "blobs",
+    [
+        pytest.param([], id="none"),
+        pytest.param([_JPEG] * 10, id="no preview"),
+        pytest.param([_JPEG] * 9 + [_WEBP], id="one missing"),
+        pytest.param([_JPEG] * 9 + [b"<svg/>", _WEBP], id="another format"),
+        pytest.param([_JPEG] * 10 + [b"<svg/>"], id="another preview"),
+    ],
+)
+def test_pictures_that_are_none(lying: Lying, blobs: list[bytes]) -> None:
+    lying.answer = ({}, blobs)
+    with pytest.raises(ContentRejected) as caught:
+        lying.video_artwork(of(b""), duration=4)
+    assert caught.value.code == "decoder_crashed"
+
+
+# ── the pool ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_child_is_used_again_and_replaced_in_time() -> None:
+    limits = DecoderLimits(requests=3, seconds=300, cpu_seconds=300, start_seconds=300)
+    with Decoder(program=MISBEHAVING, limits=limits, processes=1) as decoder:
+        pids = [works(decoder) for _ in range(7)]
+    assert [pids.index(pid) for pid in pids] == [0, 0, 0, 3, 3, 3, 6]
+
+
+def test_a_child_that_rejected_is_not_used_again() -> None:
+    with Decoder(limits=PATIENT) as decoder:
+        decoder.sandbox()
+        before = decoder.pids()
+        with pytest.raises(ContentRejected):
+            decoder.probe_video(of(media.noise()))
+        assert decoder.pids() == ()
+        assert all(gone(pid) for pid in before)
+
+
+def test_a_child_killed_while_idle_is_replaced_without_blame(decoder: Decoder) -> None:
+    before = works(decoder)
+    watch = os.pidfd_open(before)
+    os.kill(before, signal.SIGKILL)
+    select.select([watch], [], [])
+    os.close(watch)
+    assert works(decoder) != before
+
+
+def test_no_more_children_than_allowed() -> None:
+    limits = DecoderLimits(requests=2, seconds=300, cpu_seconds=300, start_seconds=300)
+    most = 0
+
+    def use(decoder: Decoder) -> None:
+        nonlocal most
+        for _ in range(4):
+            works(decoder)
+            most = max(most, len(decoder.pids()))
+
+    with Decoder(program=MISBEHAVING, limits=limits, processes=2) as decoder:
+        threads = [threading.Thread(target=use, args=(decoder,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert 1 <= most <= 2
+
+
+def test_children_outlive_the_thread_that_asked_for_them(decoder: Decoder) -> None:
+    pids: list[int] = []
+    with Decoder(program=MISBEHAVING, limits=PATIENT) as fresh:
+        thread = threading.Thread(target=lambda: pids.append(works(fresh)))
+        thread.start()
+        thread.join()
+        assert works(fresh) == pids[0]
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "busy"])
+def test_close_leaves_nothing(busy: bool) -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    threads_before = set(threading.enumerate())
+    decoder = Decoder(program=MISBEHAVING, limits=PATIENT)
+    pids = {works(decoder)}
+    errors: list[StorageError] = []
+    worker = None
+    if busy:
+        started = threading.Event()
+
+        def spin() -> None:
+            try:
+                decoder.run("spin", announcing(started))
+            except StorageError as error:
+                errors.append(error)
+
+        worker = threading.Thread(target=spin)
+        worker.start()
+        started.wait()
+        pids.update(decoder.pids())
+    decoder.close()
+    decoder.close()
+    if worker is not None:
+        worker.join()
+        assert [error.code for error in errors] == ["decoder_closed"]
+    assert all(gone(pid) for pid in pids)
+    assert set(os.listdir("/proc/self/fd")) <= before
+    assert set(threading.enumerate()) <= threads_before
+    with pytest.raises(StorageError) as caught:
+        works(decoder)
+    assert caught.value.code == "decoder_closed"
+
+
+def announcing(event: threading.Event) -> Source:
+    """An input that tells when it is about to be handed over."""
+
+    class Announcing(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            event.set()
+            return super().read(size)
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[BinaryIO]:
+        yield Announcing(b"input")
+
+    return opened
+
+
+def test_close_while_children_start() -> None:
+    decoder = Decoder(program=MISBEHAVING, limits=PATIENT)
+    started = threading.Event()
+    codes: list[str] = []
+
+    def use() -> None:
+        try:
+            decoder.run("spin", announcing(started))
+        except StorageError as error:
+            codes.append(error.code)
+
+    worker = threading.Thread(target=use)
+    worker.start()
+    started.wait()
+    decoder.close()
+    worker.join()
+    assert codes == ["decoder_closed"]
+
+
+def test_a_decoder_that_is_dropped_takes_its_children_along() -> None:
+    # In a process of its own: what is dropped complains while it is collected, and rightly so.
+    script = (
+        "import gc, os, select, sys, threading\n"
+        "sys.path.insert(0, sys.argv[2])\n"
+        "import test_decoder as t\n"
+        "from pathlib import Path\n"
+        "before = set(threading.enumerate())\n"
+        "d = t.Decoder(program=Path(sys.argv[1]), limits=t.PATIENT)\n"
+        "watch = os.pidfd_open(t.works(d))\n"
+        "(spawner,) = set(threading.enumerate()) - before\n"
+        "del d\n"
+        "gc.collect()\n"
+        "spawner.join()\n"
+        "select.select([watch], [], [])\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(MISBEHAVING), str(MISBEHAVING.parent)], check=True, timeout=300)
+
+
+def test_children_die_with_the_program(tmp_path: Path) -> None:
+    # The child at work notices no closed connection: it is killed by the kernel.
+    script = (
+        "import sys, threading\n"
+        "sys.path.insert(0, sys.argv[2])\n"
+        "import test_decoder as t\n"
+        "from pathlib import Path\n"
+        "d = t.Decoder(program=Path(sys.argv[1]), limits=t.PATIENT, processes=2)\n"
+        "e = threading.Event()\n"
+        "threading.Thread(target=lambda: d.run('spin', t.announcing(e)), daemon=True).start()\n"
+        "e.wait()\n"
+        "while not d.pids(): pass\n"
+        "first = d.pids()\n"
+        "pid = t.works(d)\n"
+        "print(pid, *first, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(MISBEHAVING), str(MISBEHAVING.parent)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pids = {int(word) for word in parent.stdout.readline().split()}
+        assert len(pids) == 2
+        watches = [os.pidfd_open(pid) for pid in pids]
+        parent.kill()
+    for watch in watches:
+        assert select.select([watch], [], [], 60)[0]
+        os.close(watch)
+
+
+# ── start ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def program(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "program.py"
+    path.write_text(text)
+    return path
+
+
+def without(package: str) -> str:
+    run = f"runpy.run_path({str(module._PROGRAM)!r}, run_name='__main__')"
+    return f"import sys, runpy\nsys.modules[{package!r}] = None\n{run}\n"
+
+
+@pytest.mark.parametrize("package", ["av", "PIL"])
+def test_missing_media_packages(tmp_path: Path, package: str) -> None:
+    with (
+        Decoder(program=program(tmp_path, without(package)), limits=PATIENT) as decoder,
+        pytest.raises(ConfigurationError, match=r"stagedoor\[media\]") as caught,
+    ):
+        decoder.probe_video(of(b""))
+    assert caught.value.code == "media_missing"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise SystemExit('no luck')", "no luck"),
+        ("import sys; print('x' * 10_000, file=sys.stderr)", "xxx"),
+        ("import os; os._exit(0)", "_Gone"),
+    ],
+    ids=["message", "much", "silent"],
+)
+def test_a_child_that_does_not_start(tmp_path: Path, text: str, reason: str) -> None:
+    with Decoder(program=program(tmp_path, text), limits=PATIENT) as decoder:
+        with pytest.raises(StorageError, match=reason) as caught:
+            decoder.probe_video(of(b""))
+        assert decoder.pids() == ()
+    assert caught.value.code == "decoder_unavailable"
+    assert len(str(caught.value)) < 700
+
+
+def test_a_child_that_starts_too_slowly(tmp_path: Path) -> None:
+    limits = DecoderLimits(start_seconds=0.1)
+    endless = program(tmp_path, "while True: pass")
+    with Decoder(program=endless, limits=limits) as decoder, pytest.raises(StorageError) as caught:
+        decoder.sandbox()
+    assert caught.value.code == "decoder_unavailable"
+
+
+def test_no_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with Decoder(limits=PATIENT) as decoder, pytest.raises(StorageError) as caught:
+        decoder.sandbox()
+    assert caught.value.code == "decoder_unavailable"
+
+
+def test_a_decoder_does_not_cross_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Decoder(limits=PATIENT) as decoder:
+        before = works_for_real(decoder)
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(ConfigurationError, match="after the fork"):
+            decoder.sandbox()
+        decoder.close()
+        monkeypatch.undo()
+        assert works_for_real(decoder) == before
+
+
+def test_a_decoder_without_processes() -> None:
+    with pytest.raises(ConfigurationError):
+        Decoder(processes=0)
+
+
+# ── inputs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("mode", ["rb", "rb+"])
+def test_files_and_their_position(decoder: Decoder, tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 20_000)
+    answer = decoder.run("echo", on_disk(path, mode))
+    assert answer.blobs == [path.read_bytes()]
+    assert answer.document["size"] == 5_120_000
+
+
+def test_a_device_is_no_file(decoder: Decoder) -> None:
+    """An input whose descriptor is no regular file is read here, and given on as memory."""
+
+    class Odd(io.BytesIO):
+        def fileno(self) -> int:
+            return null.fileno()
+
+    @contextlib.contextmanager
+    def opened() -> Iterator[BinaryIO]:
+        yield Odd(b"input")
+
+    null = open("/dev/null", "rb")  # noqa: SIM115
+
+    with null:
+        assert decoder.run("echo", opened).blobs == [b"input"]
+
+
+def test_a_source_that_fails(decoder: Decoder) -> None:
+    @contextlib.contextmanager
+    def opened() -> Iterator[BinaryIO]:
+        raise StorageError("the disk is gone")
+        yield
+
+    with pytest.raises(StorageError, match="disk"):
+        decoder.run("echo", opened)
+    works(decoder)
+
+
+def test_a_child_whose_parent_is_gone_already_ends_at_once() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        command = [sys.executable, "-I", "-S", str(module._PROGRAM), str(theirs.fileno()), "1"]
+        done = subprocess.run(command, pass_fds=[theirs.fileno()], check=False, timeout=300)
+        assert done.returncode == 0
