@@ -368,6 +368,8 @@ class Uploads:
                 self._drop(task)
                 self._publish(Notice(NoticeKind.INTERNAL_ERROR, task.id, task, full.sentence, full.code))
                 raise
+            except Refused:
+                raise  # nothing was stored
             except (StorageError, DataLost) as error:
                 self._drop(task)
                 if error.code != "too_many_open_files" and task.state is State.WAITFORCHUNK:

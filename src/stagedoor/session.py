@@ -135,7 +135,10 @@ class Session:
         """Why a guard says no, and what to do about it."""
         reason = getattr(self, f"_{guard}_refusal", None)
         found = reason() if reason is not None else None
-        if found is None:
+        if found is None and guard in _SLOW.values():
+            failure = self.failure or UploadError("The step failed and nobody said why.")
+            found = Refused(failure.sentence, code=failure.code)
+        elif found is None:
             found = Refused(_REFUSALS[guard], code=guard)
         found.guard = guard
         return found
@@ -444,6 +447,8 @@ class Session:
                         )
                     )  # fmt: skip
             except StorageError as error:
+                if error.code not in _FINAL_ERRORS:
+                    raise
                 problems.append(Finding(error.code, "reject", error.sentence))
         return attrs.evolve(plan, directories=tuple(directories), problems=tuple(problems))
 
