@@ -1,0 +1,43 @@
+# For people: `make help`. Everything else is in pyproject.toml.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench campaign clean
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Setting up $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+demo: $(READY) ## One real video, start to end, with a crash in the middle
+	@$(BIN)/python -m stagedoor.demo --dir .cache/demo
+
+test: $(READY) ## All tests
+	@$(BIN)/python -m pytest -n auto
+
+check: $(READY) ## Format, lint, types, directions of import
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Let ruff format and mend what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(READY) ## The engine against the bare loops it stands on (E1 to E3)
+	@$(BIN)/python bench/engine.py
+
+campaign: $(READY) ## The model for minutes, on every set of adapters
+	@STAGEDOOR_EXAMPLES=3000 $(BIN)/python -m pytest tests/test_model.py -q
+
+clean: ## Remove what was made here
+	rm -rf $(VENV) .cache dist build
