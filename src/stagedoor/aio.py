@@ -105,7 +105,7 @@ class AsyncUploads:
         """See `Uploads.declare`."""
         return await self._call(self.uploads.declare, uploadid, filesize=filesize, sha1=sha1)
 
-    async def receive(self, uploadid: str, *, offset: int, data: Buffer) -> UploadTask:
+    async def receive(self, uploadid: str, *, offset: int | None, data: Buffer) -> UploadTask:
         """See `Uploads.receive`.
 
         Anything but ``bytes`` is copied first: a caller that is cancelled may fill its buffer anew while the thread
@@ -153,6 +153,10 @@ class AsyncUploads:
     async def get(self, uploadid: str) -> UploadTask:
         """See `Uploads.get`."""
         return await self._call(self.uploads.get, uploadid)
+
+    async def find(self, uploadid: str) -> UploadTask | None:
+        """See `Uploads.find`."""
+        return await self._call(self.uploads.find, uploadid)
 
     async def list(self) -> Sequence[Summary]:
         """See `Uploads.list`."""

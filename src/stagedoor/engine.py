@@ -336,12 +336,13 @@ class Uploads:
                 return self._event(Trigger.COMPLETE, task, digest=live.sha1.hexdigest())
             return task
 
-    def receive(self, uploadid: str, *, offset: int, data: Buffer) -> UploadTask:
+    def receive(self, uploadid: str, *, offset: int | None, data: Buffer) -> UploadTask:
         """Take a chunk. When this returns, its bytes survive what the chosen durability promises.
 
         Args:
             uploadid: The upload.
-            offset: Where the bytes belong, in bytes from the start.
+            offset: Where the bytes belong, in bytes from the start; ``None`` for the offset on record, for protocols
+                whose chunks carry none.
             data: At least one byte, at most ``settings.max_chunk``.
 
         Returns:
@@ -356,8 +357,12 @@ class Uploads:
             StorageError: The disk failed; the upload is now ``uploadfailed``.
             TaskNotFound, WrongState, Refused: Nothing changed.
         """
+        if not isinstance(data, bytes | bytearray):
+            data = memoryview(data).cast("B")  # its length is then in bytes
         with self._locked(uploadid):
             task = self._need(uploadid)
+            if offset is None:
+                offset = task.offset
             live = self._live.get(task.uid)
             digest = self._digest_with(live, task, offset, data)
             # The last chunk goes on record together with the new state.
@@ -404,6 +409,8 @@ class Uploads:
             TooLarge: ``annotations_too_large``, ``annotations_too_deep``.
             TaskNotFound, WrongState, Refused: Nothing changed.
         """
+        if annotations is not None and not isinstance(annotations, Mapping):
+            raise TypeError(f"Annotations must be a mapping, not {type(annotations).__name__}.")
         merged = {**(annotations or {}), **more}
         if not all(isinstance(key, str) for key in merged):
             raise TypeError("The keys of annotations must be str.")
@@ -501,6 +508,10 @@ class Uploads:
         """
         return self._need(uploadid)
 
+    def find(self, uploadid: str) -> UploadTask | None:
+        """The task as it is now, or ``None``; unlike `get` it tells nobody."""
+        return self._load(check_id(uploadid))
+
     def list(self) -> Sequence[Summary]:
         """All uploads, a short line each, ordered by id."""
         return self._tasks.list()
@@ -560,7 +571,8 @@ class Uploads:
             if uploadid in self._busy:
                 return False
             self._busy.add(uploadid)
-        return self._perform_claimed(uploadid)
+        with self._claimed(uploadid):
+            return self._perform(uploadid)
 
     def expire(self, uploadid: str) -> UploadTask:
         """Remove an upload whose deadline has passed.
@@ -799,13 +811,10 @@ class Uploads:
         with self._idle:
             self._idle.wait_for(lambda: task.id not in self._busy)
             self._busy.add(task.id)
-        with self._locked(task.id):
+        with self._claimed(task.id):
             now = self._load(task.id)
-            mine = now is not None and now.uid == task.uid and due(now) is trigger
-        if mine:
-            self._perform_claimed(task.id)
-        else:
-            self._unclaim(task.id)
+            if now is not None and now.uid == task.uid and due(now) is trigger:
+                self._perform(task.id)
         after = self._need(task.id)
         if after.uid == task.uid and after.wanted is trigger:
             raise StorageError(f"It could not be done now and is tried again: {after.message}", code=after.code)
@@ -813,19 +822,23 @@ class Uploads:
             raise Refused(after.message, code=after.code)
         return after
 
-    def _perform_claimed(self, uploadid: str) -> bool:
+    @contextmanager
+    def _claimed(self, uploadid: str) -> Iterator[None]:
+        """Give a claim back at the end, look for what is due next, and only then deliver what this thread told:
+        a subscriber may ask for another step of the same upload.
+        """
+        self._hold(1)
         try:
-            return self._perform(uploadid)
+            yield
         finally:
-            self._unclaim(uploadid)
-
-    def _unclaim(self, uploadid: str) -> None:
-        with self._idle:
-            self._busy.discard(uploadid)
-            self._idle.notify_all()
-        task = self._load(uploadid)
-        if task is not None:
-            self._submit(task)
+            with self._idle:
+                self._busy.discard(uploadid)
+                self._idle.notify_all()
+            self._hold(-1)
+            task = self._load(uploadid)
+            if task is not None:
+                self._submit(task)
+            self._flush()
 
     def _perform(self, uploadid: str) -> bool:
         with self._locked(uploadid):
@@ -995,6 +1008,8 @@ class Uploads:
         return None if keep is None else now + keep
 
     def _request_chunk(self, task: UploadTask) -> Notice:
+        if due(task) is not None:  # all bytes are here, and the worker hashes them first
+            return Notice(NoticeKind.STATE_UPDATE, task.id, task)
         size = self.settings.chunk_size
         if task.filesize is not None:
             size = min(size, task.filesize - task.offset)
@@ -1002,8 +1017,7 @@ class Uploads:
 
     def _publish(self, notice: Notice) -> None:
         self.bus.publish((notice,))
-        if not getattr(self._holding, "locks", 0):
-            self.bus.flush()
+        self._flush()
 
     def _submit(self, task: UploadTask) -> None:
         if due(task) is not None and not self._closed:
@@ -1041,19 +1055,26 @@ class Uploads:
                 held = self._locks[uploadid] = _Lock(threading.RLock())
             held.users += 1
         held.lock.acquire()
-        holding = self._holding
-        holding.locks = getattr(holding, "locks", 0) + 1
+        self._hold(1)
         try:
             yield
         finally:
-            holding.locks -= 1
+            self._hold(-1)
             held.lock.release()
             with self._lock:
                 held.users -= 1
                 if not held.users:
                     del self._locks[uploadid]
-            if not holding.locks:
-                self.bus.flush()
+            self._flush()
+
+    def _hold(self, more: int) -> None:
+        """Count the locks and claims of this thread."""
+        self._holding.count = getattr(self._holding, "count", 0) + more
+
+    def _flush(self) -> None:
+        """Deliver, unless this thread holds something that a subscriber could wait for."""
+        if not getattr(self._holding, "count", 0):
+            self.bus.flush()
 
 
 @contextmanager

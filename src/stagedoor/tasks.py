@@ -557,6 +557,8 @@ def _make_converter() -> cattrs.Converter:
     # Enums that are strings would pass through as plain strings.
     converter.register_structure_hook(State, lambda value, _: State(value))
     converter.register_structure_hook(Trigger, lambda value, _: Trigger(value))
+    converter.register_unstructure_hook(State, lambda state: state.value)
+    converter.register_unstructure_hook(Trigger, lambda trigger: trigger.value)
     converter.register_structure_hook_func(_is_mapping, _mapping)
     converter.register_unstructure_hook_func(_is_mapping, thaw)
     converter.register_structure_hook_func(lambda t: t == Severity, _severity)
