@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, Final
 
 from attrs import frozen
 
 from ..errors import StorageError, StorageFull
 from ..ports import Buffer
 
-__all__ = ["Disk", "DiskEntry", "FileInfo", "storage_errors"]
+__all__ = ["Disk", "DiskEntry", "FileInfo", "is_full", "make_root", "storage_errors"]
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FICLONE: Final = 0x40049409
@@ -29,13 +30,18 @@ _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errn
 _datasync = getattr(os, "fdatasync", os.fsync)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether room is missing, so that the same call may succeed later."""
+    return error.errno in _FULL
+
+
 @contextmanager
 def storage_errors(doing: str) -> Iterator[None]:
     """Turn an `OSError` into our own: `StorageFull` where room is missing, else `StorageError`."""
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if is_full(error):
             raise StorageFull(f"There is no room for {doing}. Free some space; the upload then goes on.") from error
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise StorageError(
@@ -70,14 +76,31 @@ class FileInfo:
 
 
 class Disk:
-    """The operating system's file calls. Methods raise `OSError`; no method follows a symbolic link at the end."""
+    """The operating system's file calls.
+
+    Methods raise `OSError`. None of them follows a symbolic link at the end of a path, but for those that neither
+    read nor change anything there: `open_directory`, `sync_directory`, `sync_all`, `is_directory` and `free`.
+    """
 
     def open(self, path: str, *, write: bool = False, create: bool = False) -> int:
-        """Open a file; ``create`` makes it and fails if it exists. Returns a descriptor."""
-        flags = os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_RDWR if write or create else os.O_RDONLY)
+        """Open a regular file; ``create`` makes it and fails if it exists. Returns a descriptor.
+
+        Raises:
+            OSError: ``EISDIR`` or ``ENXIO`` for anything else that has the name; a pipe there does not block.
+        """
+        flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_RDWR if write or create else os.O_RDONLY)
         if create:
             flags |= os.O_CREAT | os.O_EXCL
-        return os.open(path, flags, 0o644)
+        fd = os.open(path, flags, 0o644)
+        if not create and not stat.S_ISREG(mode := os.fstat(fd).st_mode):
+            os.close(fd)
+            code = errno.EISDIR if stat.S_ISDIR(mode) else errno.ENXIO
+            raise OSError(code, os.strerror(code), path)
+        return fd
+
+    def stream(self, fd: int) -> BinaryIO:
+        """An unbuffered stream over a descriptor opened for reading; closing the stream closes it."""
+        return io.FileIO(fd, "rb", closefd=True)
 
     def close(self, fd: int) -> None:
         """Close a descriptor."""
@@ -112,8 +135,12 @@ class Disk:
         _datasync(fd)
 
     def sync(self, fd: int) -> None:
-        """Make a file durable."""
+        """Make a file, or the names in an open directory, durable."""
         os.fsync(fd)
+
+    def open_directory(self, path: str) -> int:
+        """Open a directory for `sync`: who does so before a rename cannot run out of descriptors after it."""
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def sync_directory(self, path: str) -> None:
         """Make a directory's names durable."""
@@ -123,16 +150,27 @@ class Disk:
         finally:
             os.close(fd)
 
+    def sync_all(self, path: str) -> None:
+        """Make everything durable that the file system of a path still has in memory only."""
+        syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+        if syncfs is None:
+            os.sync()
+            return
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            if syncfs(fd):
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code), path)
+        finally:
+            os.close(fd)
+
     def read(self, path: str, limit: int = 1 << 26) -> bytes:
         """The content of a small regular file, at most ``limit`` bytes."""
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = self.open(path)
         try:
-            size = os.fstat(fd).st_size
-            data = os.read(fd, min(size, limit) + 1)
-            while len(data) < min(size, limit):
-                more = os.read(fd, size - len(data))
-                if not more:
-                    break
+            left = min(os.fstat(fd).st_size, limit)
+            data = os.read(fd, left)
+            while len(data) < left and (more := os.read(fd, left - len(data))):
                 data += more
             return data
         finally:
@@ -200,12 +238,20 @@ class Disk:
     def entries(self, path: str) -> list[DiskEntry]:
         """The names in a directory; empty if there is none."""
         try:
-            with os.scandir(path) as found:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return []
+        try:
+            with os.scandir(fd) as found:
                 return [
                     DiskEntry(e.name, e.is_dir(follow_symlinks=False), e.is_file(follow_symlinks=False)) for e in found
                 ]
-        except FileNotFoundError:
-            return []
+        finally:
+            os.close(fd)
+
+    def is_directory(self, path: str) -> bool:
+        """Whether a path leads to a directory; links are followed."""
+        return os.path.isdir(path)
 
     def info(self, path: str) -> FileInfo | None:
         """About a name, without following a link; ``None`` if it is not there."""
@@ -228,6 +274,27 @@ class Disk:
         """Bytes that an unprivileged process may still use on the file system of a path."""
         found = os.statvfs(path)
         return found.f_bavail * found.f_frsize
+
+
+def make_root(disk: Disk, path: str, *, sync: bool) -> None:
+    """Make a directory that adapters live in, and what is missing above it; the last one may be a link to one.
+
+    Raises:
+        OSError: It cannot be made, or something else has the name.
+    """
+    path = os.path.abspath(path)
+    parent = os.path.dirname(path)
+    if disk.is_directory(path):
+        if sync:
+            # Whoever made it may have been killed before this. That a parent cannot be read is no reason to stop.
+            with suppress(OSError):
+                disk.sync_directory(parent)
+        return
+    if not disk.is_directory(parent):
+        make_root(disk, parent, sync=sync)
+    disk.mkdir(path)
+    if sync:
+        disk.sync_directory(parent)
 
 
 def _info(found: os.stat_result) -> FileInfo:

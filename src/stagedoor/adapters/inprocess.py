@@ -6,6 +6,7 @@ import heapq
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from ..notices import Notice
@@ -77,6 +78,14 @@ def _deliver(subscriber: Subscriber, notice: Notice) -> None:
         log.exception("a subscriber failed on %s of upload %s", notice.kind, notice.uploadid)
 
 
+class _Subscription:
+    """One subscriber, as often as it subscribed."""
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self.subscriber = subscriber
+        self.active = True
+
+
 class InlineBus:
     """`EventBus` that calls subscribers in the thread that flushes: for tests and for a server that queues itself.
 
@@ -85,14 +94,16 @@ class InlineBus:
     """
 
     def __init__(self) -> None:
-        self._subscribers: tuple[Subscriber, ...] = ()
+        self._subscriptions: tuple[_Subscription, ...] = ()
         self._outbox: queue.SimpleQueue[Notice] = queue.SimpleQueue()
         self._delivering = threading.Lock()
+        self._deliverer: int | None = None
+        self._closing = False
         self._lock = threading.Lock()
 
     def publish(self, notices: Sequence[Notice]) -> None:
         """See `EventBus.publish`."""
-        if not self._subscribers:
+        if not self._subscriptions:
             return
         for notice in notices:
             self._outbox.put(notice)
@@ -100,45 +111,55 @@ class InlineBus:
     def flush(self) -> None:
         """See `EventBus.flush`."""
         while not self._outbox.empty() and self._delivering.acquire(blocking=False):
-            try:
-                while True:
-                    try:
-                        notice = self._outbox.get_nowait()
-                    except queue.Empty:
-                        break
-                    for subscriber in self._subscribers:
-                        _deliver(subscriber, notice)
-            finally:
-                self._delivering.release()
+            self._drain()
+
+    def _drain(self) -> None:
+        """Deliver; the lock is held, and given back."""
+        self._deliverer = threading.get_ident()
+        try:
+            while True:
+                try:
+                    notice = self._outbox.get_nowait()
+                except queue.Empty:
+                    break
+                for subscription in self._subscriptions:
+                    if subscription.active:  # it may be taken off while this notice is delivered
+                        _deliver(subscription.subscriber, notice)
+        finally:
+            if self._closing:
+                with self._lock:
+                    self._subscriptions = ()
+            self._deliverer = None
+            self._delivering.release()
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """See `EventBus.subscribe`."""
+        subscription = _Subscription(subscriber)
         with self._lock:
-            self._subscribers = (*self._subscribers, subscriber)
+            self._subscriptions = (*self._subscriptions, subscription)
 
         def unsubscribe() -> None:
+            subscription.active = False
             with self._lock:
-                # By identity, and once: two equal callbacks are two subscribers.
-                rest = list(self._subscribers)
-                for i, other in enumerate(rest):
-                    if other is subscriber:
-                        del rest[i]
-                        break
-                self._subscribers = tuple(rest)
+                self._subscriptions = tuple(other for other in self._subscriptions if other is not subscription)
 
         return unsubscribe
 
     def close(self) -> None:
-        """See `EventBus.close`."""
-        with self._lock:
-            self._subscribers = ()
+        """See `EventBus.close`: returns when everything is delivered, unless a subscriber calls it."""
+        self._closing = True
+        if self._deliverer != threading.get_ident():
+            self._delivering.acquire()
+            self._drain()
 
 
-class _Listener:
+class _Listener(_Subscription):
+    """A subscriber with a thread of its own."""
+
     def __init__(self, subscriber: Subscriber) -> None:
-        self.subscriber = subscriber
+        super().__init__(subscriber)
         self.inbox: queue.SimpleQueue[Notice | None] = queue.SimpleQueue()
-        self.active = True
+        self.lagging = False
         self.thread = threading.Thread(target=self._run, name="stagedoor-notices", daemon=True)
         self.thread.start()
 
@@ -159,14 +180,18 @@ class ThreadedBus:
     def __init__(self, *, backlog: int = 100_000) -> None:
         self._backlog = backlog
         self._listeners: tuple[_Listener, ...] = ()
+        self._closed = False
         self._lock = threading.Lock()
 
     def publish(self, notices: Sequence[Notice]) -> None:
         """See `EventBus.publish`."""
         for listener in self._listeners:
             for notice in notices:
-                if listener.inbox.qsize() >= self._backlog:
+                lags = listener.inbox.qsize() >= self._backlog
+                if lags and not listener.lagging:  # once, not for each notice that it misses
                     log.warning("a subscriber lags %d notices behind and misses some", self._backlog)
+                listener.lagging = lags
+                if lags:
                     break
                 listener.inbox.put(notice)
 
@@ -175,8 +200,10 @@ class ThreadedBus:
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """See `EventBus.subscribe`."""
-        listener = _Listener(subscriber)
         with self._lock:
+            if self._closed:
+                return lambda: None
+            listener = _Listener(subscriber)
             self._listeners = (*self._listeners, listener)
 
         def unsubscribe() -> None:
@@ -188,11 +215,13 @@ class ThreadedBus:
         return unsubscribe
 
     def close(self) -> None:
-        """See `EventBus.close`: waits up to 5 s for each subscriber to hear what is queued."""
+        """See `EventBus.close`: waits for the subscribers to hear what is queued, up to 5 s for all together."""
         with self._lock:
+            self._closed = True
             listeners, self._listeners = self._listeners, ()
         for listener in listeners:
             listener.inbox.put(None)
+        until = time.monotonic() + 5
         for listener in listeners:
             if listener.thread is not threading.current_thread():
-                listener.thread.join(timeout=5)
+                listener.thread.join(timeout=max(0.0, until - time.monotonic()))

@@ -22,6 +22,7 @@ import hashlib
 import io
 import logging
 import os
+import re
 import struct
 import threading
 import time
@@ -32,13 +33,13 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO, Final, Literal, TypeAlias
 
 import orjson
-from attrs import define, field
+from attrs import define, field, fields
 
-from ..errors import ConfigurationError, Conflict, DataLost, InUse, StorageError, StorageFull
+from ..errors import ConfigurationError, Conflict, DataLost, InUse, StorageError, UploadError
 from ..lifecycle import Standing, State, Trigger, due
 from ..ports import Buffer, Recovered, Summary
 from ..tasks import SCHEMA, InvalidDocument, PlacedFile, UploadTask, dump, evolve, load
-from .disk import Disk, FileInfo, storage_errors
+from .disk import Disk, FileInfo, is_full, make_root, storage_errors
 
 __all__ = ["DirectoryLock", "Durability", "LocalBytes", "LocalTasks", "LocalTree", "adopt_musicdb"]
 
@@ -48,25 +49,33 @@ Durability: TypeAlias = Literal["power", "process", "none"]
 """What an acknowledgement survives: a power cut, a killed process, or nothing in particular."""
 
 _COPY: Final = 1 << 20
+_ATTEMPTS: Final = 100
 _QUARANTINE: Final = "quarantine"
 
 
 class DirectoryLock:
     """One process a directory: a lock on a file that is never unlinked.
 
+    Args:
+        root: The directory; made when it is not there.
+        disk: The file calls for making it; the lock itself is the operating system's.
+
     Raises:
         InUse: Another process, or another `Uploads` of this one, owns the directory.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, *, disk: Disk | None = None) -> None:
         self.path = os.path.join(root, ".lock")
         with storage_errors("locking the uploads directory"):
-            os.makedirs(root, exist_ok=True)
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            make_root(disk or Disk(), root, sync=True)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            self._fd = os.open(self.path, flags, 0o644)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            owner = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
+            owner = ""
+            with suppress(OSError):
+                owner = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise ConfigurationError(f"{self.path} cannot be locked: {os.strerror(error.errno or 0)}.") from error
@@ -74,8 +83,9 @@ class DirectoryLock:
                 f"The uploads directory {root} is in use by process {owner or 'unknown'}. "
                 "Stop that process, or talk to it instead."
             ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # who it is only helps people; a full disk must not stop the start
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
     def close(self) -> None:
         """Give the directory free."""
@@ -94,7 +104,9 @@ class _Quarantine:
         directory = os.path.join(self._root, _QUARANTINE)
         if self._disk.mkdir(directory) and self._sync:
             self._disk.sync_directory(self._root)
-        base = f"{int(time.time())}-{os.path.basename(path)}"
+        # A name as long as a name may be has no room for the time; one that is no UTF-8 stays out of the logs.
+        found = os.fsencode(os.path.basename(path)).decode("utf-8", "replace")
+        base = f"{int(time.time())}-" + found.encode()[:200].decode("utf-8", "ignore")
         name, n = base, 0
         while self._disk.info(os.path.join(directory, name)) is not None:
             n += 1
@@ -103,7 +115,7 @@ class _Quarantine:
         if self._sync:
             self._disk.sync_directory(directory)
             self._disk.sync_directory(os.path.dirname(path))
-        log.error("%s belongs to no upload; it was moved to %s", path, os.path.join(directory, name))
+        log.error("%r belongs to no upload; it was moved to %r", path, os.path.join(directory, name))
         return f"{_QUARANTINE}/{name}"
 
 
@@ -115,19 +127,50 @@ _SLOT_AT: Final = (0, 4096)
 """Two slots in two blocks, written in turn: whatever a crash does to one, the other still holds."""
 
 
+_FOREIGN: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO})
+"""What opening says when a link, a directory or a pipe has the name of a file of ours."""
+
+
 @define
 class _Place:
-    """An upload's bytes that somebody works with."""
+    """An upload's bytes that somebody works with.
 
-    path: str
+    Attributes:
+        name: File name of the bytes.
+        fd: Of the bytes.
+        slots: Of the record; -1 when it was let go.
+        recorded: R.
+        end: Where the next bytes belong.
+        sequence: Number of the last record that was tried; none is used twice.
+        slot: Which slot holds R; a record is always written into the other one.
+        doubtful: A record was begun and failed: it may say more than R. What it says must stay readable until it
+            is replaced.
+        tail: There may be bytes behind R that nobody owns.
+        sealed: Nothing may be appended.
+        broken: The disk failed; nothing is written through these descriptors any more.
+        users: How many threads are at it.
+        retired: To be closed by the last of them.
+    """
+
+    name: str
     fd: int = -1
     slots: int = -1
     recorded: int = 0
     end: int = 0
     sequence: int = 0
+    slot: int = 1
+    doubtful: bool = False
+    tail: bool = False
     sealed: bool = False
     broken: bool = False
     users: int = 0
+    retired: bool = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether it can be closed, and read again from the disk, without anybody noticing."""
+        busy = self.users or self.doubtful or self.tail or self.sealed or self.broken
+        return not busy and self.end == self.recorded
 
 
 class LocalBytes:
@@ -151,68 +194,76 @@ class LocalBytes:
         self._places: OrderedDict[str, _Place] = OrderedDict()
         self._lock = threading.Lock()
         with storage_errors("making the data directory"):
-            if self._disk.mkdir(self._data) and self._sync:
+            self._disk.mkdir(self._data)
+            if self._sync:
                 self._disk.sync_directory(root)
+
+    def release(self) -> None:
+        """Close all descriptors. Changes nothing on the disk; whoever goes on opens them again."""
+        with self._lock:
+            for place in self._places.values():
+                self._retire(place)
+            self._places.clear()
 
     def create(self, key: str, name: str) -> str:
         """See `ByteStore.create`."""
         directory = os.path.join(self._data, key)
+        place = _Place(name)
         with storage_errors("a new upload"):
             if not self._disk.mkdir(directory):
                 raise Conflict(f"There is data of {key} already.")
             try:
-                fd = self._disk.open(os.path.join(directory, name), create=True)
+                place.fd = self._disk.open(os.path.join(directory, name), create=True)
+                place.slots = self._disk.open(os.path.join(directory, ".offset"), create=True)
                 if self._sync:
-                    self._disk.sync(fd)
+                    self._disk.sync(place.fd)
+                    self._disk.sync(place.slots)
                     self._disk.sync_directory(directory)
                     self._disk.sync_directory(self._data)
             except OSError:
-                self._delete(key)
+                self._let_go(place)
+                with suppress(OSError):  # the first error is the one to tell
+                    self._delete(key)
                 raise
         with self._lock:
-            self._places[key] = _Place(name, fd)
+            self._places[key] = place
             self._evict()
         return f"data/{key}/{name}"
 
     def append(self, key: str, offset: int, data: Buffer) -> None:
         """See `ByteStore.append`."""
+        size = memoryview(data).nbytes
         with self._use(key) as place:
-            if place.sealed or place.broken:
-                raise Conflict(f"Nothing may be appended to {key} any more.")
+            if place.sealed or place.broken or place.slots < 0:
+                raise _over(key)
             if offset != place.end:
                 raise Conflict(f"{key} stands at {place.end}, not at {offset}.")
-            try:
+            with storage_errors("storing a chunk"), self._failing(place, offset):
+                self._tidy(place)
+                place.tail = True
                 self._disk.write_at(place.fd, data, offset)
-            except OSError as error:
-                self._cut(place, error)
-                with storage_errors("storing a chunk"):
-                    raise
-            place.end = offset + len(data)
+                place.tail = False
+            place.end = offset + size
 
     def commit(self, key: str) -> int:
         """See `ByteStore.commit`."""
         with self._use(key) as place:
-            if place.end == place.recorded:
-                return place.recorded
-            try:
-                if self._sync:
-                    self._disk.sync_data(place.fd)
-                self._record(key, place, place.end)
-            except OSError as error:
-                # What a failed sync lost stays lost, whatever the next one says: never again on this descriptor.
-                place.broken = error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)
-                self._cut(place, error)
-                with storage_errors("storing a chunk"):
-                    raise
+            if place.broken:
+                raise _over(key)
+            if place.end != place.recorded:
+                with storage_errors("storing a chunk"), self._failing(place, place.recorded):
+                    if self._sync:
+                        self._disk.sync_data(place.fd)
+                    self._record(place, place.end)
             return place.recorded
 
     def rollback(self, key: str) -> int:
         """See `ByteStore.rollback`."""
         with self._use(key) as place, storage_errors("taking back a chunk"):
-            if place.end != place.recorded:
-                self._disk.truncate(place.fd, place.recorded)
-                place.end = place.recorded
-            place.sealed = False
+            place.tail = place.tail or place.end != place.recorded
+            place.end, place.sealed = place.recorded, False
+            if not place.broken:
+                self._tidy(place)
             return place.recorded
 
     def size(self, key: str) -> int:
@@ -223,62 +274,69 @@ class LocalBytes:
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
         """See `ByteStore.open`."""
-        path = os.path.join(self._data, key, self._name(key))
-        try:
-            fd = self._disk.open(path)
-        except FileNotFoundError as error:
-            raise DataLost(f"The data of {key} is gone.") from error
-        except OSError:
-            with storage_errors("reading an upload"):
+        with storage_errors("reading an upload"):
+            try:
+                try:
+                    fd = self._disk.open(os.path.join(self._data, key, self._name(key)))
+                except FileNotFoundError:  # it may be getting its final name just now
+                    fd = self._disk.open(os.path.join(self._data, key, self._listed(key)))
+            except OSError as error:
+                if error.errno == errno.ENOENT or error.errno in _FOREIGN:
+                    raise _gone(key) from error
                 raise
-        with io.FileIO(fd, "rb", closefd=True) as file, storage_errors("reading an upload"):
-            yield file
+            with self._disk.stream(fd) as file:
+                yield file
 
     def seal(self, key: str, name: str) -> str:
         """See `ByteStore.seal`."""
         with self._use(key) as place:
+            if place.broken:
+                raise _over(key)
             directory = os.path.join(self._data, key)
             with storage_errors("completing an upload"):
-                if self._sync and place.end != place.recorded:
-                    try:
-                        self._disk.sync_data(place.fd)
-                    except OSError:
-                        place.broken = True
-                        raise
-                if place.path != name:
-                    self._disk.replace(os.path.join(directory, place.path), os.path.join(directory, name))
-                    place.path = name
+                with self._failing(place, place.recorded):
+                    self._tidy(place)
                     if self._sync:
-                        self._disk.sync_directory(directory)
+                        self._disk.sync_data(place.fd)
+                if place.name != name:
+                    self._disk.replace(os.path.join(directory, place.name), os.path.join(directory, name))
+                    place.name = name
+                if self._sync:
+                    self._disk.sync_directory(directory)
             place.sealed = True
         return f"data/{key}/{name}"
 
     def close(self, key: str) -> None:
         """See `ByteStore.close`."""
-        with self._lock:
-            place = self._places.pop(key, None)
-        had_slots = place is None or place.slots >= 0
-        if place is not None:
-            self._let_go(place)
-        if had_slots:
-            with storage_errors("closing an upload"):
-                self._disk.unlink(os.path.join(self._data, key, ".offset"))
+        self._forget(key)
+        with storage_errors("closing an upload"):
+            self._disk.unlink(os.path.join(self._data, key, ".offset"))
 
     def delete(self, key: str) -> None:
         """See `ByteStore.delete`."""
-        with self._lock:
-            place = self._places.pop(key, None)
-        if place is not None:
-            self._let_go(place)
+        self._forget(key)
         with storage_errors("deleting an upload"):
             self._delete(key)
 
     def _delete(self, key: str) -> None:
         directory = os.path.join(self._data, key)
-        for entry in self._disk.entries(directory):
-            self._disk.unlink(os.path.join(directory, entry.name))
-        if self._disk.rmdir(directory) and self._sync:
+        info = self._disk.info(directory)
+        if info is not None and info.is_dir:
+            self._empty(directory)
+            self._disk.rmdir(directory)
+        elif info is not None:
+            self._disk.unlink(directory)
+        if self._sync:  # also if it is gone: an earlier attempt may have got no further
             self._disk.sync_directory(self._data)
+
+    def _empty(self, directory: str) -> None:
+        for entry in self._disk.entries(directory):
+            path = os.path.join(directory, entry.name)
+            if entry.is_dir:
+                self._empty(path)
+                self._disk.rmdir(path)
+            else:
+                self._disk.unlink(path)
 
     def free(self) -> int:
         """Bytes that may still be stored; see `stagedoor.engine.Room`."""
@@ -294,28 +352,53 @@ class LocalBytes:
         deleted: list[str] = []
         quarantine = _Quarantine(self._root, self._disk, self._sync)
         with storage_errors("recovering the uploads"):
-            found = {entry.name: entry for entry in self._disk.entries(self._data)}
-            for name, entry in found.items():
-                if name in known and entry.is_dir:
-                    continue
-                if entry.is_dir and name.partition(".")[0] in uids:
-                    self._delete(name)  # another generation: a retry was interrupted
-                    deleted.append(f"data/{name}")
+            ours: set[str] = set()
+            for entry in self._disk.entries(self._data):
+                if entry.is_dir and entry.name in known:
+                    ours.add(entry.name)
+                elif entry.is_dir and entry.name.partition(".")[0] in uids:
+                    self._delete(entry.name)  # another generation: a retry was interrupted
+                    deleted.append(f"data/{entry.name}")
                 else:
-                    quarantined.append(quarantine.add(os.path.join(self._data, name)))
+                    quarantined.append(quarantine.add(os.path.join(self._data, entry.name)))
+            if self._sync and any(known[key] is State.WAITFORCHUNK for key in ours):
+                # A record that a killed process wrote and did not sync is told to clients from here on.
+                self._disk.sync_all(self._root)
             for key, state in known.items():
-                if key not in found:
+                if key not in ours:
                     if state is not State.REMOVE:
                         lost[key] = "The uploaded data is gone from the disk."
                 elif state is State.WAITFORCHUNK:
                     try:
-                        with self._use(key) as place:
-                            if self._disk.info_of(place.fd).size > place.recorded:
-                                self._disk.truncate(place.fd, place.recorded)
-                            offsets[key] = place.recorded
+                        offsets[key] = self._resume(key)
                     except DataLost as error:
                         lost[key] = error.sentence
+                    except StorageError as error:
+                        if not isinstance(error.__cause__, OSError) or error.__cause__.errno != errno.EIO:
+                            raise
+                        lost[key] = error.sentence  # one bad sector does not stop the start
         return Recovered(offsets, lost, quarantined, deleted)
+
+    def _resume(self, key: str) -> int:
+        with self._use(key) as place, storage_errors("recovering an upload"):
+            if place.slots < 0:
+                raise DataLost("There is no record of how many bytes are there.")
+            if self._disk.info_of(place.fd).size > place.recorded:
+                self._disk.truncate(place.fd, place.recorded)
+            return place.recorded
+
+    def _take_over(self, key: str, offset: int) -> None:
+        """Put the first ``offset`` bytes of a file on record that somebody else has put into its place."""
+        with self._use(key) as place, storage_errors("taking over an upload"):
+            if place.slots < 0:
+                directory = os.path.join(self._data, key)
+                place.slots = self._disk.open(os.path.join(directory, ".offset"), create=True)
+                place.recorded = 0
+            if self._sync:
+                self._disk.sync(place.fd)
+            self._record(place, offset)
+            place.end, place.tail = offset, True
+            self._tidy(place)
 
     # A place is opened once and kept; the engine sees to it that only one thread changes it at a time, the
     # count of users that nobody closes it meanwhile.
@@ -340,15 +423,29 @@ class LocalBytes:
         finally:
             with self._lock:
                 place.users -= 1
+                if place.retired:
+                    self._retire(place)
 
     def _evict(self) -> None:
         for key in list(self._places) if len(self._places) > self._limit else ():
             place = self._places[key]
-            if not place.users and place.end == place.recorded and not place.broken:
+            if place.idle:
                 del self._places[key]
                 self._let_go(place)
                 if len(self._places) <= self._limit:
                     break
+
+    def _forget(self, key: str) -> None:
+        with self._lock:
+            place = self._places.pop(key, None)
+            if place is not None:
+                self._retire(place)
+
+    def _retire(self, place: _Place) -> None:
+        """Close a place now, or when the last one who uses it is done: its descriptors may be others' by then."""
+        place.retired = True
+        if not place.users:
+            self._let_go(place)
 
     def _let_go(self, place: _Place) -> None:
         for fd in (place.fd, place.slots):
@@ -360,80 +457,107 @@ class LocalBytes:
     def _name(self, key: str) -> str:
         with self._lock:
             place = self._places.get(key)
-        if place is not None:
-            return place.path
-        with storage_errors("looking for an upload"):
-            names = [e.name for e in self._disk.entries(os.path.join(self._data, key)) if not e.name.startswith(".")]
+        return self._listed(key) if place is None else place.name
+
+    def _listed(self, key: str) -> str:
+        try:
+            entries = self._disk.entries(os.path.join(self._data, key))
+        except NotADirectoryError:
+            entries = []
+        names = [entry.name for entry in entries if not entry.name.startswith(".")]
         if len(names) != 1:
-            raise DataLost(f"The data of {key} is gone." if not names else f"The data of {key} is not one file.")
+            raise _gone(key) if not names else DataLost(f"The data of {key} is not one file.")
         return names[0]
 
     def _load(self, key: str) -> _Place:
-        name = self._name(key)
         directory = os.path.join(self._data, key)
-        try:
-            fd = self._disk.open(os.path.join(directory, name), write=True)
-        except FileNotFoundError as error:
-            raise DataLost(f"The data of {key} is gone.") from error
-        except OSError:
-            with storage_errors("opening an upload"):
-                raise
-        place = _Place(name, fd)
-        try:
-            with storage_errors("opening an upload"):
+        with storage_errors("opening an upload"):
+            place = _Place(self._listed(key))
+            try:
+                place.fd = self._disk.open(os.path.join(directory, place.name), write=True)
                 with suppress(FileNotFoundError):
                     place.slots = self._disk.open(os.path.join(directory, ".offset"), write=True)
-                if place.slots >= 0:
-                    place.sequence, place.recorded = self._read_slots(place.slots)
-                size = self._disk.info_of(fd).size
-            if size < place.recorded:
-                raise DataLost(f"{place.recorded:,} bytes are on record, but only {size:,} are on the disk.")
-        except (StorageError, StorageFull, DataLost):
-            self._let_go(place)
-            raise
+                size = self._disk.info_of(place.fd).size
+                if place.slots < 0:
+                    place.recorded = size
+                else:
+                    place.sequence, place.recorded, place.slot = self._read_slots(place.slots)
+                if size < place.recorded:
+                    raise DataLost(f"{place.recorded:,} bytes are on record, but only {size:,} are on the disk.")
+            except OSError as error:
+                self._let_go(place)
+                if error.errno == errno.ENOENT or error.errno in _FOREIGN:
+                    raise _gone(key) from error
+                raise
+            except DataLost:
+                self._let_go(place)
+                raise
         place.end = place.recorded
         return place
 
-    def _read_slots(self, fd: int) -> tuple[int, int]:
-        best = (0, 0)
-        for at in _SLOT_AT:
+    def _read_slots(self, fd: int) -> tuple[int, int, int]:
+        best = (0, 0, 1)
+        for slot, at in enumerate(_SLOT_AT):
             raw = self._disk.read_at(fd, _SLOT.size, at)
             if len(raw) == _SLOT.size:
                 magic, sequence, offset, check = _SLOT.unpack(raw)
                 if magic == _SLOT_MAGIC and check == zlib.crc32(raw[:-4]):
-                    best = max(best, (sequence, offset))
+                    best = max(best, (sequence, offset, slot))
         return best
 
-    def _record(self, key: str, place: _Place, offset: int) -> None:
-        directory = os.path.join(self._data, key)
-        new = place.slots < 0
-        if new:
-            place.slots = self._disk.open(os.path.join(directory, ".offset"), create=True)
-        sequence = place.sequence + 1
-        raw = _SLOT.pack(_SLOT_MAGIC, sequence, offset, 0)[:-4]
+    def _record(self, place: _Place, offset: int) -> None:
+        """Put an offset on record. Even if that is torn or fails half-way, the slot of R holds."""
+        place.sequence += 1
+        raw = _SLOT.pack(_SLOT_MAGIC, place.sequence, offset, 0)[:-4]
         raw += zlib.crc32(raw).to_bytes(4, "little")
-        # Even if this write is torn or fails half-way, the other slot holds; a sequence is never used again.
-        place.sequence = sequence
-        self._disk.write_at(place.slots, raw, _SLOT_AT[sequence % 2])
+        place.doubtful = True
+        self._disk.write_at(place.slots, raw, _SLOT_AT[1 - place.slot])
         if self._sync:
             self._disk.sync_data(place.slots)
-            if new:
-                self._disk.sync_directory(directory)
-        place.recorded = offset
+        place.slot, place.recorded, place.doubtful = 1 - place.slot, offset, False
 
-    def _cut(self, place: _Place, cause: OSError) -> None:
-        """Back to what is on record; the room that a failed write took is given back."""
-        place.end, place.sealed = place.recorded, False
+    @contextmanager
+    def _failing(self, place: _Place, end: int) -> Iterator[None]:
+        """After an error, nothing counts behind ``end``; the room that a failed write took is given back."""
         try:
-            self._disk.truncate(place.fd, place.recorded)
+            yield
         except OSError as error:
-            place.broken = True
-            log.error("cutting back after %s failed as well: %s", cause, error)
+            # What a failed sync lost stays lost, whatever the next one says: never again on this descriptor.
+            # Where only room is missing, what was lost is written anew.
+            place.broken = not is_full(error)
+            place.tail = place.tail or place.end != end
+            place.end, place.sealed = end, False
+            if not place.broken and not place.doubtful:
+                try:
+                    self._tidy(place)
+                except OSError as second:
+                    log.error("cutting back after %s failed as well: %s", error, second)
+            raise
+
+    def _tidy(self, place: _Place) -> None:
+        """Replace a record that failed, and cut away what nobody owns; in this order."""
+        if place.doubtful:
+            self._record(place, place.recorded)
+            place.tail = True
+        if place.tail:
+            self._disk.truncate(place.fd, place.end)
+            place.tail = False
+
+
+def _over(key: str) -> Conflict:
+    return Conflict(f"Nothing may be appended to {key} any more.")
+
+
+def _gone(key: str) -> DataLost:
+    return DataLost(f"The data of {key} is gone.")
 
 
 # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+_KEYS: Final = frozenset({"schema", *(attribute.name for attribute in fields(UploadTask))})
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_UID: Final = re.compile(r"[0-9a-f]{32}")
 _STATES = {state.value: state for state in State if state is not State.NOTEXISTING}
 _TRIGGERS: dict[str | None, Trigger | None] = {None: None, **{t.value: t for t in Trigger}}
 
@@ -467,10 +591,12 @@ class LocalTasks:
         self._sync = durability == "power"
         self._index: dict[str, Summary] = {}
         self._cache: OrderedDict[str, UploadTask] = OrderedDict()
+        self._replacing: dict[str, UploadTask] = {}
         self._cached = cached
         self._lock = threading.Lock()
         with storage_errors("making the tasks directory"):
-            if self._disk.mkdir(self._directory) and self._sync:
+            self._disk.mkdir(self._directory)
+            if self._sync:
                 self._disk.sync_directory(root)
 
     def create(self, task: UploadTask) -> None:
@@ -478,43 +604,58 @@ class LocalTasks:
         with self._lock:
             if task.id in self._index:
                 raise Conflict(f"There is an upload {task.id!r} already.")
-        self._put(task)
+        self._put(task, None)
 
     def get(self, uploadid: str) -> UploadTask | None:
         """See `TaskStore.get`."""
-        with self._lock:
-            if uploadid not in self._index:
-                return None
-            task = self._cache.get(uploadid)
-            if task is not None:
-                self._cache.move_to_end(uploadid)
-                return task
+        while True:
+            with self._lock:
+                line = self._index.get(uploadid)
+                # While a document is replaced, the new one is not durable, and nobody is told of it.
+                task = self._replacing.get(uploadid) or self._cache.get(uploadid)
+                if line is None or task is not None:
+                    if uploadid in self._cache:
+                        self._cache.move_to_end(uploadid)
+                    return task if line is not None else None
+            task = self._read(uploadid, line)
+            with self._lock:
+                if self._index.get(uploadid) is line and uploadid not in self._replacing:
+                    if task is not None and (task.key, task.revision) == (line.key, line.revision):
+                        self._remember(task)
+                    return task
+            # It was replaced or deleted meanwhile: look again.
+
+    def _read(self, uploadid: str, line: Summary) -> UploadTask | None:
+        path = self._path(uploadid)
         with storage_errors("reading a task"):
             try:
-                raw = self._disk.read(self._path(uploadid))
+                return load(self._disk.read(path), expected_id=uploadid)
             except FileNotFoundError:
                 with self._lock:
-                    gone = uploadid not in self._index
-                if gone:
-                    return None
-                raise
-        try:
-            task = load(raw, expected_id=uploadid)
-        except InvalidDocument as error:
-            raise StorageError(f"The record of {uploadid!r} cannot be read: {error.sentence}") from error
-        with self._lock:
-            indexed = self._index.get(uploadid)
-            if indexed is not None and indexed.revision == task.revision:
-                self._remember(task)
-        return task
+                    if self._index.get(uploadid) is line:
+                        raise
+                return None
+            except InvalidDocument as error:
+                # Its index line looked well at the start. One such document must not spoil every list of tasks.
+                with self._lock:
+                    if self._index.get(uploadid) is line and uploadid not in self._replacing:
+                        log.error("%r is not used: %s", path, error.sentence)
+                        del self._index[uploadid]
+                        _Quarantine(self._root, self._disk, self._sync).add(path)
+                return None
 
     def cas(self, task: UploadTask, expected_revision: int) -> None:
         """See `TaskStore.cas`."""
-        with self._lock:
-            stored = self._index.get(task.id)
-        if stored is None or stored.revision != expected_revision or stored.uid != task.uid:
+        before = self.get(task.id)
+        if before is None or before.revision != expected_revision or before.uid != task.uid:
             raise Conflict(f"The upload {task.id!r} has changed meanwhile.")
-        self._put(task)
+        with self._lock:
+            self._replacing[task.id] = before
+        try:
+            self._put(task, before)
+        finally:
+            with self._lock:
+                del self._replacing[task.id]
 
     def list(self) -> Sequence[Summary]:
         """See `TaskStore.list`."""
@@ -523,13 +664,19 @@ class LocalTasks:
 
     def delete(self, uploadid: str) -> None:
         """See `TaskStore.delete`."""
-        with storage_errors("deleting a task"):
-            self._disk.unlink(self._path(uploadid))
-            if self._sync:
-                self._disk.sync_directory(self._directory)
         with self._lock:
-            self._index.pop(uploadid, None)
+            line = self._index.pop(uploadid, None)
             self._cache.pop(uploadid, None)
+        try:
+            with storage_errors("deleting a task"):
+                self._disk.unlink(self._path(uploadid))
+                if self._sync:
+                    self._disk.sync_directory(self._directory)
+        except UploadError:
+            if line is not None:  # it may be there still: say so until it is gone for sure
+                with self._lock:
+                    self._index[uploadid] = line
+            raise
 
     def recover(self) -> Sequence[str]:
         """See `TaskStore.recover`."""
@@ -537,10 +684,13 @@ class LocalTasks:
         quarantine = _Quarantine(self._root, self._disk, self._sync)
         index: dict[str, Summary] = {}
         with storage_errors("reading the tasks"):
+            if self._sync:
+                # A document that a killed process renamed and did not sync is told to clients from here on.
+                self._disk.sync_directory(self._directory)
             for entry in self._disk.entries(self._directory):
                 path = os.path.join(self._directory, entry.name)
                 uploadid, dot, suffix = entry.name.rpartition(".")
-                if entry.name.startswith(".") and entry.is_file:
+                if entry.name.startswith(".") and suffix == "tmp" and entry.is_file:
                     self._disk.unlink(path)  # a temporary file of ours
                     continue
                 try:
@@ -548,7 +698,7 @@ class LocalTasks:
                         raise InvalidDocument("It is not named like a task.")
                     index[uploadid] = self._scan(self._disk.read(path), uploadid)
                 except InvalidDocument as error:
-                    log.error("%s is not used: %s", path, error.sentence)
+                    log.error("%r is not used: %s", path, error.sentence)
                     quarantined.append(quarantine.add(path))
         with self._lock:
             self._index = index
@@ -559,26 +709,55 @@ class LocalTasks:
         """An index line from a document, without making a task of it (64 µs a task count with 100,000)."""
         try:
             doc = orjson.loads(raw)
-            if doc["schema"] != SCHEMA or doc["id"] != uploadid or uploadid.startswith("."):
-                raise KeyError
-            state, wanted, step = _STATES[doc["state"]], _TRIGGERS[doc["wanted"]], doc["step"]
-            facts = Standing(state, doc["offset"], doc["filesize"], wanted)
-            return Summary(
-                uploadid, f"{doc['uid']}.{doc['generation']}", state, doc["revision"], doc["updated"], doc["deadline"],
-                due(facts), doc["filesize"], step["not_before"] if step else 0.0,
+            step, uid, size, deadline = doc["step"], doc["uid"], doc["filesize"], doc["deadline"]
+            whole = (doc["offset"], doc["generation"], doc["revision"], 0 if size is None else size)
+            times = (
+                doc["updated"], 0.0 if deadline is None else deadline, 0.0 if step is None else step["not_before"]
             )  # fmt: skip
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            # Something is odd: let the real parser say what.
-            return _summary(load(raw, expected_id=uploadid))
+            if (
+                doc.keys() == _KEYS
+                and doc["schema"] == SCHEMA
+                and doc["id"] == uploadid
+                and _ID.fullmatch(uploadid)
+                and _UID.fullmatch(uid)
+                and all(type(number) is int and number >= 0 for number in whole)
+                and all(type(number) in (int, float) for number in times)
+            ):
+                standing = Standing(_STATES[doc["state"]], whole[0], size, _TRIGGERS[doc["wanted"]])
+                return Summary(
+                    uploadid, f"{uid}.{whole[1]}", standing.state, whole[2], times[0], deadline, due(standing), size,
+                    times[2],
+                )  # fmt: skip
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            pass
+        # Something is odd: let the real parser say what.
+        return _summary(load(raw, expected_id=uploadid))
 
     def _path(self, uploadid: str) -> str:
         return os.path.join(self._directory, f"{uploadid}.json")
 
-    def _put(self, task: UploadTask) -> None:
-        write_document(self._disk, self._path(task.id), dump(task), sync=self._sync)
+    def _put(self, task: UploadTask, before: UploadTask | None) -> None:
+        path, raw = self._path(task.id), dump(task)
+        try:
+            write_document(self._disk, path, raw, sync=self._sync)
+        except UploadError:
+            self._put_back(path, raw, before)
+            raise
         with self._lock:
             self._index[task.id] = _summary(task)
             self._remember(task)
+
+    def _put_back(self, path: str, raw: bytes, before: UploadTask | None) -> None:
+        """After an error, what the caller was not told of must not be there after the next start either."""
+        with suppress(OSError, UploadError):  # the first error is the one to tell
+            if self._disk.read(path) != raw:
+                return
+            if before is not None:
+                write_document(self._disk, path, dump(before), sync=self._sync)
+                return
+            self._disk.unlink(path)
+            if self._sync:
+                self._disk.sync_directory(self._directory)
 
     def _remember(self, task: UploadTask) -> None:
         self._cache[task.id] = task
@@ -596,22 +775,31 @@ def write_document(disk: Disk, path: str, raw: bytes, *, sync: bool) -> None:
     """
     directory, name = os.path.split(path)
     temporary = os.path.join(directory, f".{name}.{threading.get_ident():x}.tmp")
+    home = -1
     with storage_errors("recording a task"):
         disk.unlink(temporary)
         fd = disk.open(temporary, create=True)
         try:
-            disk.write_at(fd, raw, 0)
+            try:
+                disk.write_at(fd, raw, 0)
+                if sync:
+                    disk.sync(fd)
+                    home = disk.open_directory(directory)
+            finally:
+                disk.close(fd)
+            disk.replace(temporary, path)
             if sync:
-                disk.sync(fd)
+                disk.sync(home)
         except OSError:
-            disk.close(fd)
             with suppress(OSError):  # the first error is the one to tell
                 disk.unlink(temporary)
             raise
-        disk.close(fd)
-        disk.replace(temporary, path)
-        if sync:
-            disk.sync_directory(directory)
+        finally:
+            if home >= 0:
+                disk.close(home)
+
+
+# ── uploads of MusicDB 7 ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def adopt_musicdb(root: str, *, durability: Durability = "power", disk: Disk | None = None) -> int:
@@ -624,60 +812,90 @@ def adopt_musicdb(root: str, *, durability: Durability = "power", disk: Disk | N
         How many tasks were taken over.
     """
     disk = disk or Disk()
-    sync = durability == "power"
-    directory = os.path.join(root, "tasks")
-    found: list[UploadTask] = []
     with storage_errors("taking over the tasks of MusicDB"):
-        for entry in disk.entries(directory):
-            uploadid = entry.name.removesuffix(".json")
-            if not entry.is_file or uploadid == entry.name or entry.name.startswith("."):
-                continue
-            raw = disk.read(os.path.join(directory, entry.name))
-            if raw.startswith(b'{"schema":'):  # our own documents start like this
-                continue
-            try:
-                document = orjson.loads(raw)
-                if isinstance(document, dict) and "schema" not in document:
-                    found.append(load(document, expected_id=uploadid))
-            except (orjson.JSONDecodeError, InvalidDocument):
-                continue  # `LocalTasks.recover` says what is wrong with it
-        shared = Counter(task.destinationpath for task in found)
-        for task in found:
-            name = task.destinationpath
-            waiting = task.state is State.WAITFORCHUNK
-            target = f"{task.contenttype}-pending.{task.extension}" if waiting else name
-            place = os.path.join(root, "data", task.key)
-            old, new = os.path.join(root, name), os.path.join(place, target)
-            info = disk.info(old)
-            if info is not None and info.is_file and disk.info(new) is None:
-                disk.mkdir(os.path.join(root, "data"))
-                disk.mkdir(place)
-                if shared[name] > 1:
-                    _copy_file(disk, old, new, sync=sync)
-                else:
-                    disk.replace(old, new)
-            info = disk.info(new)
-            offset = min(task.offset, info.size if info is not None else 0) if waiting else task.offset
-            if waiting and info is not None:
-                store = LocalBytes(root, durability=durability, disk=disk)
-                with store._use(task.key) as held:
-                    held.end = offset
-                store.commit(task.key)
-                store._let_go(held)
-            if sync and info is not None:
-                for path in (place, os.path.join(root, "data"), root):
-                    disk.sync_directory(path)
-            now = info.mtime if info is not None else time.time()
-            history = task.happened("recover", task.state, task.state, now, "taken over from MusicDB 7")
-            path = f"data/{task.key}/{target}"
-            task = evolve(task, destinationpath=path, offset=offset, created=now, updated=now, history=history)
-            write_document(disk, os.path.join(directory, f"{task.id}.json"), dump(task), sync=sync)
-        for name, count in shared.items():
-            if count > 1:
-                disk.unlink(os.path.join(root, name))
-    if found:
-        log.info("took over %d uploads from MusicDB 7", len(found))
+        found = _musicdb_tasks(disk, os.path.join(root, "tasks"))
+        if not found:
+            return 0
+        store = LocalBytes(root, durability=durability, disk=disk)
+        left = Counter(name for _, name in found)
+        try:
+            for task, name in found:
+                left[name] -= 1
+                _adopt(disk, root, store, task, name, last=not left[name], sync=durability == "power")
+        finally:
+            store.release()
+    log.info("took over %d uploads from MusicDB 7", len(found))
     return len(found)
+
+
+def _musicdb_tasks(disk: Disk, directory: str) -> list[tuple[UploadTask, str]]:
+    """The tasks that MusicDB wrote, each with the name of its file in the uploads directory."""
+    found = []
+    for entry in disk.entries(directory):
+        uploadid = entry.name.removesuffix(".json")
+        if not entry.is_file or uploadid == entry.name or entry.name.startswith("."):
+            continue
+        raw = disk.read(os.path.join(directory, entry.name))
+        if raw.startswith(b'{"schema":'):  # our own documents start like this
+            continue
+        try:
+            document = orjson.loads(raw)
+            if isinstance(document, dict) and "schema" not in document:
+                task = load(document, expected_id=uploadid)
+                found.append((task, _musicdb_name(task)))
+        except (orjson.JSONDecodeError, InvalidDocument):
+            continue  # `LocalTasks.recover` says what is wrong with it
+    return found
+
+
+def _musicdb_name(task: UploadTask) -> str:
+    """The file's name, from the scheme. Of the stored path only the case of letters and the extension are believed,
+    for the scheme takes them from the checksum and the source file as they are.
+    """
+    stored = task.foreign.get("destinationpath")
+    name = stored.replace("\\", "/").rpartition("/")[2] if isinstance(stored, str) else ""
+    stem, _, extension = name.partition(".")
+    scheme = task.destinationpath.partition(".")[0]
+    return name if stem.lower() == scheme and re.fullmatch(r"[A-Za-z0-9]{0,16}", extension) else task.destinationpath
+
+
+def _adopt(disk: Disk, root: str, store: LocalBytes, task: UploadTask, name: str, *, last: bool, sync: bool) -> None:
+    """Move the file, or copy it unless it is the last task that needs it; then the document."""
+    waiting = task.state is State.WAITFORCHUNK
+    target = f"{task.contenttype}-pending.{task.extension}" if waiting else task.destinationpath
+    data = os.path.join(root, "data")
+    place = os.path.join(data, task.key)
+    old, new = os.path.join(root, name), os.path.join(place, target)
+    there = disk.info(new)
+    info = disk.info(old)
+    if info is not None and info.is_file:
+        disk.mkdir(place)
+        if there is not None:  # an earlier run got this far
+            if last:
+                disk.unlink(old)
+        elif last:
+            disk.replace(old, new)
+        else:
+            _copy_file(disk, old, new, sync=sync)
+        there = disk.info(new)
+    offset = task.offset
+    if waiting:
+        offset = min(offset, there.size if there is not None else 0)
+        if there is not None:
+            store._take_over(task.key, offset)
+    if sync and there is not None:
+        for directory in (place, data, root):
+            disk.sync_directory(directory)
+    now = there.mtime if there is not None else time.time()
+    task = evolve(
+        task,
+        destinationpath=f"data/{task.key}/{target}",
+        offset=offset,
+        created=now,
+        updated=now,
+        history=task.happened("recover", task.state, task.state, now, "taken over from MusicDB 7"),
+    )
+    write_document(disk, os.path.join(root, "tasks", f"{task.id}.json"), dump(task), sync=sync)
 
 
 def _copy_file(disk: Disk, source: str, dest: str, *, sync: bool) -> None:
@@ -723,11 +941,12 @@ class LocalTree:
     def __attrs_post_init__(self) -> None:
         self._sync = self.durability != "none"
         with storage_errors(f"making the {self.name} directory"):
-            os.makedirs(self.root, exist_ok=True)
+            make_root(self.disk, self.root, sync=self._sync)
 
     def missing_directories(self, path: str) -> tuple[str, ...]:
         """See `Tree.missing_directories`."""
         with storage_errors(f"looking into the {self.name} directory"):
+            self._at(path)
             return tuple(p for p in _parents(path) if self.disk.info(self._at(p)) is None)
 
     def exists(self, path: str) -> bool:
@@ -739,41 +958,44 @@ class LocalTree:
         """See `Tree.place`."""
         with storage_errors(f"putting a file into the {self.name} directory"):
             hidden, dest = self._hidden(uid, path), self._at(path)
-            mine = self._mine(uid, path)
-            if mine is not None:
+            if self._mine(uid, path) is not None:
                 size, sha256 = self._measure(dest)
-                self._sync_parents(path)
-                return PlacedFile(self.name, path, size, sha256)
-            self.disk.unlink(hidden)
-            self.disk.unlink(hidden + ".renamed")
-            if self.disk.info(dest) is not None:
-                raise _taken(path)
-            self._make_parents(path)
-            self._make_hidden(uid)
-            size, sha256 = self._copy(source, hidden)
+            else:
+                self._discard(hidden)
+                if self.disk.info(dest) is not None:
+                    raise _taken(path)
+                try:
+                    self._make_hidden(uid)
+                    size, sha256 = self._copy(source, hidden)
+                    self._show(hidden, path)
+                except (OSError, UploadError):
+                    with suppress(OSError):  # the first error is the one to tell
+                        self._discard(hidden)
+                    raise
             try:
-                if not self.disk.link(hidden, dest):
-                    self._rename(hidden, dest)
-            except FileExistsError:
-                self.disk.unlink(hidden)
-                raise _taken(path) from None
-            self._sync_parents(path)
+                if self._sync:
+                    self.disk.sync_directory(os.path.dirname(dest))
+            except OSError:
+                with suppress(OSError):
+                    self.disk.unlink(dest)
+                raise
         return PlacedFile(self.name, path, size, sha256)
 
     def settle(self, uid: str) -> None:
-        """See `Tree.settle`."""
+        """See `Tree.settle`. Nothing is synced: what a crash brings back is found by `unsettled`."""
         with storage_errors(f"cleaning the {self.name} directory"):
             directory = self._at(f".stagedoor/{uid}")
             for entry in self.disk.entries(directory):
                 self.disk.unlink(os.path.join(directory, entry.name))
             if self.disk.rmdir(directory):
                 self.disk.rmdir(self._at(".stagedoor"))
-                if self._sync:
-                    self.disk.sync_directory(self.root)
 
     def unsettled(self) -> Sequence[str]:
         """See `Tree.unsettled`."""
         with storage_errors(f"looking into the {self.name} directory"):
+            hidden = self.disk.info(self._at(".stagedoor"))
+            if hidden is None or not hidden.is_dir:
+                return ()
             return sorted(entry.name for entry in self.disk.entries(self._at(".stagedoor")) if entry.is_dir)
 
     def withdraw(self, uid: str, paths: Iterable[str], directories: Iterable[str]) -> None:
@@ -782,8 +1004,7 @@ class LocalTree:
             for path in paths:
                 if self._mine(uid, path) is not None:
                     self.disk.unlink(self._at(path))
-                    if self._sync:
-                        self.disk.sync_directory(os.path.dirname(self._at(path)))
+                self._sync_parent(path)  # also if it is gone: an earlier attempt may have got no further
         self.settle(uid)
         self._remove_empty(directories)
 
@@ -808,17 +1029,21 @@ class LocalTree:
         with storage_errors(f"taking files out of the {self.name} directory"):
             for file in files:
                 self.disk.unlink(self._at(file.path))
-            if self._sync:
-                for parent in {os.path.dirname(self._at(file.path)) for file in files}:
-                    if self.disk.info(parent) is not None:
-                        self.disk.sync_directory(parent)
+            for parent in {os.path.dirname(file.path): file.path for file in files}.values():
+                self._sync_parent(parent)
         self._remove_empty(directories)
 
     def _remove_empty(self, directories: Iterable[str]) -> None:
         with storage_errors(f"cleaning the {self.name} directory"):
             for path in sorted(directories, key=lambda p: p.count("/"), reverse=True):
-                if self.disk.rmdir(self._at(path)) and self._sync:
-                    self.disk.sync_directory(os.path.dirname(self._at(path)))
+                self.disk.rmdir(self._at(path))
+                self._sync_parent(path)
+
+    def _sync_parent(self, path: str) -> None:
+        """Make it durable that a name is gone; where its directory is gone as well, there is nothing to do."""
+        parent = os.path.dirname(self._at(path))
+        if self._sync and self.disk.info(parent) is not None:
+            self.disk.sync_directory(parent)
 
     def _at(self, path: str) -> str:
         """The absolute path; refuses what leads out of the tree, by name or by a symbolic link on the way."""
@@ -856,10 +1081,32 @@ class LocalTree:
             return info if noted == f"{info.device} {info.inode} {info.size}" else None
         return None
 
+    def _discard(self, hidden: str) -> None:
+        self.disk.unlink(hidden)
+        self.disk.unlink(hidden + ".renamed")
+
+    def _show(self, hidden: str, path: str) -> None:
+        """Give the whole copy its name in the tree."""
+        dest = self._at(path)
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._make_parents(path)
+                try:
+                    if not self.disk.link(hidden, dest):
+                        self._rename(hidden, dest)
+                except FileExistsError:
+                    raise _taken(path) from None
+                return
+            except FileNotFoundError:
+                # Another upload was taken back just now, and the empty directory with it.
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+
     def _rename(self, hidden: str, dest: str) -> None:
         """For file systems without links: note who we are, then move, never replacing."""
         info = self.disk.info(hidden)
         assert info is not None
+        self.disk.unlink(hidden + ".renamed")
         fd = self.disk.open(hidden + ".renamed", create=True)
         try:
             self.disk.write_at(fd, f"{info.device} {info.inode} {info.size}".encode(), 0)
@@ -883,13 +1130,14 @@ class LocalTree:
         for parent in _parents(path):
             at = self._at(parent)
             self._at(parent + "/x")  # refuses a link in the way
-            if self.disk.mkdir(at) and self._sync:
+            self.disk.mkdir(at)
+            if self._sync:  # also if it is there: whoever made it may have been stopped before this
                 self.disk.sync_directory(os.path.dirname(at))
 
     def _make_hidden(self, uid: str) -> None:
-        for _ in range(100):
-            self.disk.mkdir(self._at(".stagedoor"))
+        for _ in range(_ATTEMPTS):
             try:
+                self.disk.mkdir(self._at(".stagedoor"))
                 self.disk.mkdir(self._at(f".stagedoor/{uid}"))
             except FileNotFoundError:  # another upload was settled just now, and took the empty directory away
                 continue
@@ -928,10 +1176,6 @@ class LocalTree:
         finally:
             self.disk.close(fd)
         return at, digest.hexdigest()
-
-    def _sync_parents(self, path: str) -> None:
-        if self._sync:
-            self.disk.sync_directory(os.path.dirname(self._at(path)))
 
 
 def _has_descriptor(source: BinaryIO) -> bool:

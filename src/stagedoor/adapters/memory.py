@@ -25,6 +25,7 @@ class _Place:
     data: bytearray = field(factory=bytearray)
     recorded: int = 0
     sealed: bool = False
+    closed: bool = False
 
 
 class MemoryBytes:
@@ -32,6 +33,11 @@ class MemoryBytes:
 
     def __init__(self) -> None:
         self._places: dict[str, _Place] = {}
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The keys of all places."""
+        return sorted(self._places)
 
     def create(self, key: str, name: str) -> str:
         """See `ByteStore.create`."""
@@ -42,7 +48,7 @@ class MemoryBytes:
     def append(self, key: str, offset: int, data: Buffer) -> None:
         """See `ByteStore.append`."""
         place = self._place(key)
-        if place.sealed:
+        if place.sealed or place.closed:
             raise Conflict(f"Nothing may be appended to {key} any more.")
         if offset != len(place.data):
             raise Conflict(f"{key} stands at {len(place.data)}, not at {offset}.")
@@ -79,6 +85,9 @@ class MemoryBytes:
 
     def close(self, key: str) -> None:
         """See `ByteStore.close`."""
+        place = self._places.get(key)
+        if place is not None:
+            place.closed = True
 
     def delete(self, key: str) -> None:
         """See `ByteStore.delete`."""
@@ -97,8 +106,13 @@ class MemoryBytes:
                 if state is not State.REMOVE:
                     lost[key] = "The uploaded data is gone."
             elif state is State.WAITFORCHUNK:
-                self._places[key].sealed = False
-                offsets[key] = self.rollback(key)
+                if self._places[key].closed:
+                    lost[key] = "There is no record of how many bytes are there."
+                    continue
+                try:
+                    offsets[key] = self.rollback(key)
+                except DataLost as error:
+                    lost[key] = error.sentence
         return Recovered(
             offsets,
             lost,
@@ -108,9 +122,12 @@ class MemoryBytes:
 
     def _place(self, key: str) -> _Place:
         try:
-            return self._places[key]
+            place = self._places[key]
         except KeyError:
             raise DataLost(f"The data of {key} is gone.") from None
+        if len(place.data) < place.recorded:
+            raise DataLost(f"{place.recorded:,} bytes are on record, but only {len(place.data):,} are there.")
+        return place
 
 
 class MemoryTasks:
@@ -184,16 +201,17 @@ class MemoryTree:
 
     def missing_directories(self, path: str) -> tuple[str, ...]:
         """See `Tree.missing_directories`."""
+        self._check(path)
         return tuple(p for p in _parents(path) if p not in self.directories)
 
     def exists(self, path: str) -> bool:
         """See `Tree.exists`."""
+        self._check(path)
         return path in self.files or path in self.directories
 
     def place(self, uid: str, path: str, source: BinaryIO) -> PlacedFile:
         """See `Tree.place`."""
-        if any(part in ("", ".", "..") for part in path.split("/")):
-            raise StorageError(f"{path[:80]!r} leads out of the {self.name} directory.", code="unsafe_path")
+        self._check(path)
         source.seek(0)
         data = source.read()
         with self._lock:
@@ -201,9 +219,6 @@ class MemoryTree:
                 raise Conflict(
                     f"There is a file {path} in the library already; it was not touched.", code="destination_exists"
                 )
-            for parent in _parents(path):
-                if parent in self.files:
-                    raise StorageError(f"{parent} is in the way.", code="unsafe_path")
             self.directories.update(_parents(path))
             data = self.files.setdefault(path, data)
             self._owners[path] = uid
@@ -221,6 +236,8 @@ class MemoryTree:
 
     def withdraw(self, uid: str, paths: Iterable[str], directories: Iterable[str]) -> None:
         """See `Tree.withdraw`."""
+        paths, directories = list(paths), list(directories)
+        self._check(*paths, *directories)
         with self._lock:
             for path in paths:
                 if self._owners.get(path) == uid:
@@ -230,12 +247,14 @@ class MemoryTree:
 
     def check(self, file: PlacedFile) -> bool:
         """See `Tree.check`."""
+        self._check(file.path)
         data = self.files.get(file.path)
         return data is None or hashlib.sha256(data).hexdigest() == file.sha256
 
     def remove(self, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
         """See `Tree.remove`."""
-        files = list(files)
+        files, directories = list(files), list(directories)
+        self._check(*directories)
         with self._lock:
             for file in files:
                 if not self.check(file):
@@ -243,6 +262,15 @@ class MemoryTree:
             for file in files:
                 self.files.pop(file.path, None)
             self._remove_empty(directories)
+
+    def _check(self, *paths: str) -> None:
+        """Refuse what leads out of the tree, or through a file."""
+        for path in paths:
+            if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+                raise StorageError(f"{path[:80]!r} leads out of the {self.name} directory.", code="unsafe_path")
+            for parent in _parents(path):
+                if parent in self.files:
+                    raise StorageError(f"{parent} is in the way: it is no directory.", code="unsafe_path")
 
     def _remove_empty(self, directories: Iterable[str]) -> None:
         for path in sorted(directories, key=lambda p: p.count("/"), reverse=True):

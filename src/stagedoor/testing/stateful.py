@@ -56,7 +56,8 @@ class Expected:
     contenttype: str = "video"
     state: State = S.WAITFORCHUNK
     offset: int = 0
-    hashed: bool = True
+    hashed: bool | None = True
+    """Whether the bytes were hashed as they came; ``None``: a fault may have ended that."""
     annotations: dict[str, object] = field(factory=dict)
     wanted: Trigger | None = None
     import_wanted: bool = False
@@ -116,9 +117,9 @@ class _Doing:
         return self.crashed or self.failed
 
 
-crash_calls = st.one_of(st.just(0), st.just(0), st.integers(1, 40))
+crash_calls = st.one_of(st.just(0), st.just(0), st.integers(1, 14))
 """0: all is well; n: a crash at storage call n."""
-fault_calls = st.one_of(crash_calls, st.integers(-30, -1))
+fault_calls = st.one_of(crash_calls, st.integers(-14, -1))
 """As above; -n: storage call n fails."""
 ids = st.sampled_from(_IDS)
 
@@ -290,13 +291,16 @@ class UploadsModel(RuleBasedStateMachine):
         with _Doing(self, call) as doing:
             send()
         after = attrs.evolve(before, offset=max(before.offset, offset + len(data)))
-        if after.offset == len(content) and before.offset < len(content) and before.hashed:
+        unhashed = after
+        if after.offset == len(content) and before.offset < len(content) and before.hashed is not False:
             after = self._completed(after)
         if doing.failed:
             stored = self._stored(uploadid)
             if stored is not None and stored.state is S.WAITFORCHUNK and stored.offset == len(content):
                 after = attrs.evolve(before, offset=len(content))  # stored, but not completed: the worker will
-            before.hashed = after.hashed = False
+            before.hashed = after.hashed = None
+        elif before.hashed is None and self._stored_state(uploadid) is S.WAITFORCHUNK:
+            after = unhashed
         failed = attrs.evolve(before, state=S.UPLOADFAILED, code="storage_error")
         self._became(uploadid, doing, before, after, *([failed] if doing.failed else []))
 
@@ -484,6 +488,28 @@ class UploadsModel(RuleBasedStateMachine):
                 self.undo(uploadid, last)
             else:
                 self.retry(uploadid, last)
+
+    @rule(
+        uploadid=ids, script=st.sampled_from(_SCRIPTS), right=st.integers(0, 9), steps=st.integers(7, 13),
+        call=fault_calls,
+    )  # fmt: skip
+    def carry_far(self, uploadid: str, script: str, right: int, steps: int, call: int) -> None:
+        """Most of a life at once, because chance alone seldom gets there; at the end a fault in the next step."""
+        self.carry_on(uploadid, script, right, steps, 0)
+        if uploadid in self.expected:
+            self.perform(uploadid, call)
+
+    @precondition(lambda self: any(m.placed and m.state is not S.REMOVE for m in self.expected.values()))
+    @rule(data=st.data(), call=fault_calls)
+    def undo_in_steps(self, data: st.DataObject, call: int) -> None:
+        """An undo that is interrupted after the wish is on record, and is then the worker's."""
+        states = (S.INTEGRATED, S.IMPORTFAILED, S.IMPORTCOMPLETE)
+        ready = sorted(i for i, m in self.expected.items() if m.state in states and not self._tampered(m))
+        if ready:
+            uploadid = data.draw(st.sampled_from(ready))
+            self.undo(uploadid, 3)
+            if self.expected[uploadid].wanted is Trigger.UNDO:
+                self.perform(uploadid, call)
 
     @rule()
     def restart_cleanly(self) -> None:
@@ -722,6 +748,10 @@ class UploadsModel(RuleBasedStateMachine):
             return self.uploads.get(uploadid)
         except TaskNotFound:
             return None
+
+    def _stored_state(self, uploadid: str) -> State | None:
+        task = self._stored(uploadid)
+        return None if task is None else task.state
 
     def _visible(self, root: str) -> dict[str, bytes]:
         return {p: d for p, d in self.where.tree(root).items() if not p.startswith(".stagedoor/")}

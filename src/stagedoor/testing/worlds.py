@@ -217,7 +217,7 @@ class PowerWorld(World):
 
     def arm(self, call: int, error: StorageError | None = None) -> None:
         """See `World.arm`; large numbers reach far, because a step makes some hundred file calls."""
-        reach = call if call <= 15 else 15 + (call - 15) * 6
+        reach = call if call <= 6 else 6 + (call - 6) * 9
         self.fuse.at = len(self.fuse.calls) + reach if call else 0
         self.fuse.error = Crash if error is None else OSError(errno.EIO, "Input/output error")
         self.fuse.when = self.random.choice(("before", "after", "torn")) if error is None else "before"
