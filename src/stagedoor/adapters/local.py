@@ -1042,8 +1042,9 @@ class LocalTree:
     def _sync_parent(self, path: str) -> None:
         """Make it durable that a name is gone; where its directory is gone as well, there is nothing to do."""
         parent = os.path.dirname(self._at(path))
-        if self._sync and self.disk.info(parent) is not None:
-            self.disk.sync_directory(parent)
+        if self._sync:
+            with suppress(FileNotFoundError):
+                self.disk.sync_directory(parent)
 
     def _at(self, path: str) -> str:
         """The absolute path; refuses what leads out of the tree, by name or by a symbolic link on the way."""
