@@ -24,7 +24,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 from attrs import define, field
 from transitions import MachineError
@@ -55,6 +55,8 @@ from .ports import (
     EventBus,
     Ids,
     Library,
+    Quarantine,
+    Room,
     Subscriber,
     Summary,
     TaskStore,
@@ -78,7 +80,7 @@ from .tasks import (
     new_uid,
 )
 
-__all__ = ["Recovery", "Room", "Uploads"]
+__all__ = ["Recovery", "Uploads"]
 
 log = logging.getLogger(__name__)
 
@@ -91,15 +93,6 @@ _EXTENSIONS: Mapping[str, str] = {
     "application/zip": "zip", "application/x-tar": "tar", "application/gzip": "tgz",
 }  # fmt: skip
 _DECLARED = ("contenttype", "filesize", "sourcechecksum", "sourcefilename")
-
-
-@runtime_checkable
-class Room(Protocol):
-    """Optional ability of a byte store: knows how much room is left."""
-
-    def free(self) -> int:
-        """Bytes that may still be stored."""
-        ...
 
 
 @define
@@ -583,12 +576,14 @@ class Uploads:
         return self._simple(Trigger.EXPIRE, uploadid)
 
     def sweep(self) -> int:
-        """Expire what has a deadline in the past.
+        """Expire what has a deadline in the past, and empty the quarantine of what has been there long enough.
 
         Returns:
             How many uploads expired.
         """
         now, expired = self.clock(), 0
+        if isinstance(self._bytes, Quarantine):
+            self._bytes.age_out(now - self.settings.quarantine)
         for summary in self._tasks.list():
             if summary.deadline is not None and summary.deadline <= now and summary.state in DEADLINE_STATES:
                 try:
@@ -726,8 +721,6 @@ class Uploads:
 
     def _commit(self, row: Row, session: Session) -> UploadTask:
         """Save what the session holds, and tell everybody."""
-        if os.getpid() != self._pid:
-            raise InUse("The uploads belong to the process that opened them. Open them after the fork, in one process.")
         if self._trace is not None:
             self._trace(row, session.task)
         if row.trigger is Trigger.CHUNK:
@@ -1049,6 +1042,8 @@ class Uploads:
     @contextmanager
     def _locked(self, uploadid: str) -> Iterator[None]:
         check_id(uploadid)
+        if os.getpid() != self._pid:
+            raise InUse("The uploads belong to the process that opened them. Open them after the fork, in one process.")
         with self._lock:
             held = self._locks.get(uploadid)
             if held is None:

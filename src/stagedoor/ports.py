@@ -32,7 +32,9 @@ __all__ = [
     "Library",
     "MusicLibrary",
     "Preprocessed",
+    "Quarantine",
     "Recovered",
+    "Room",
     "Source",
     "Subscriber",
     "Summary",
@@ -151,6 +153,24 @@ class ByteStore(Protocol):
         Args:
             known: State of each task by its key.
         """
+        ...
+
+
+@runtime_checkable
+class Room(Protocol):
+    """Optional ability of a `ByteStore`: knows how much room is left."""
+
+    def free(self) -> int:
+        """Bytes that may still be stored."""
+        ...
+
+
+@runtime_checkable
+class Quarantine(Protocol):
+    """Optional ability of a `ByteStore`: keeps what belongs to nobody, for a while."""
+
+    def age_out(self, before: float) -> int:
+        """Delete what came into quarantine before this time, in seconds since the epoch; returns how much."""
         ...
 
 

@@ -23,6 +23,7 @@ from ..ports import Buffer
 __all__ = ["Disk", "DiskEntry", "FileInfo", "is_full", "make_root", "storage_errors"]
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_BLOCK: Final = 1 << 15
 _FICLONE: Final = 0x40049409
 _RENAME_NOREPLACE: Final = 1
 _AT_FDCWD: Final = -100
@@ -168,10 +169,11 @@ class Disk:
         """The content of a small regular file, at most ``limit`` bytes."""
         fd = self.open(path)
         try:
-            left = min(os.fstat(fd).st_size, limit)
-            data = os.read(fd, left)
-            while len(data) < left and (more := os.read(fd, left - len(data))):
-                data += more
+            # Most documents fit into the first block: one call, and no asking for the size.
+            data = block = os.read(fd, min(_BLOCK, limit))
+            while len(block) == _BLOCK and len(data) < limit:
+                block = os.read(fd, min(_BLOCK, limit - len(data)))
+                data += block
             return data
         finally:
             os.close(fd)
