@@ -1074,7 +1074,7 @@ class Uploads:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """The index of a full store is a million objects and no garbage; looking through them takes a third of the start."""
+    """The index of a full store is a million objects and no garbage: to look through it takes a third of the start."""
     enabled = gc.isenabled()
     gc.disable()
     try:
