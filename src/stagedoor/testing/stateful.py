@@ -507,9 +507,21 @@ class UploadsModel(RuleBasedStateMachine):
         ready = sorted(i for i, m in self.expected.items() if m.state in states and not self._tampered(m))
         if ready:
             uploadid = data.draw(st.sampled_from(ready))
-            self.undo(uploadid, 3)
+            self.undo(uploadid, data.draw(st.integers(3, 14)))
             if self.expected[uploadid].wanted is Trigger.UNDO:
                 self.perform(uploadid, call)
+
+    @precondition(lambda self: any(m.state is S.WAITFORCHUNK for m in self.expected.values()))
+    @rule(data=st.data(), call=fault_calls)
+    def restart_in_an_upload(self, data: st.DataObject, call: int) -> None:
+        """The bytes that came before a restart are hashed by the worker, at the end."""
+        waiting = sorted(i for i, m in self.expected.items() if m.state is S.WAITFORCHUNK)
+        uploadid = data.draw(st.sampled_from(waiting))
+        if self.expected[uploadid].offset == 0:
+            self.chunk(uploadid, "next", 3, 0)
+        self.restart_cleanly()
+        self.chunk(uploadid, "rest", 1, 0)
+        self.perform(uploadid, call)
 
     @rule()
     def restart_cleanly(self) -> None:
