@@ -292,8 +292,7 @@ def make_root(disk: Disk, path: str, *, sync: bool) -> None:
             with suppress(OSError):
                 disk.sync_directory(parent)
         return
-    if not disk.is_directory(parent):
-        make_root(disk, parent, sync=sync)
+    make_root(disk, parent, sync=sync)
     disk.mkdir(path)
     if sync:
         disk.sync_directory(parent)

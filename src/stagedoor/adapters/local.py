@@ -102,7 +102,8 @@ class _Quarantine:
 
     def add(self, path: str) -> str:
         directory = os.path.join(self._root, _QUARANTINE)
-        if self._disk.mkdir(directory) and self._sync:
+        self._disk.mkdir(directory)
+        if self._sync:  # nothing may move to where a crash leaves nothing; the move itself may be repeated
             self._disk.sync_directory(self._root)
         # A name as long as a name may be has no room for the time; one that is no UTF-8 stays out of the logs.
         found = os.fsencode(os.path.basename(path)).decode("utf-8", "replace")
@@ -112,9 +113,6 @@ class _Quarantine:
             n += 1
             name = f"{base}.{n}"
         self._disk.replace(path, os.path.join(directory, name))
-        if self._sync:
-            self._disk.sync_directory(directory)
-            self._disk.sync_directory(os.path.dirname(path))
         log.error("%r belongs to no upload; it was moved to %r", path, os.path.join(directory, name))
         return f"{_QUARANTINE}/{name}"
 
@@ -416,8 +414,6 @@ class LocalBytes:
                 directory = os.path.join(self._data, key)
                 place.slots = self._disk.open(os.path.join(directory, ".offset"), create=True)
                 place.recorded = 0
-            if self._sync:
-                self._disk.sync(place.fd)
             self._record(place, offset)
             place.end, place.tail = offset, True
             self._tidy(place)
@@ -845,6 +841,8 @@ def adopt_musicdb(root: str, *, durability: Durability = "power", disk: Disk | N
         found = _musicdb_tasks(disk, os.path.join(root, "tasks"))
         if not found:
             return 0
+        if durability == "power":
+            disk.sync_all(root)  # MusicDB syncs nothing
         store = LocalBytes(root, durability=durability, disk=disk)
         left = Counter(name for _, name in found)
         try:
@@ -1017,8 +1015,8 @@ class LocalTree:
             directory = self._at(f".stagedoor/{uid}")
             for entry in self.disk.entries(directory):
                 self.disk.unlink(os.path.join(directory, entry.name))
-            if self.disk.rmdir(directory):
-                self.disk.rmdir(self._at(".stagedoor"))
+            self.disk.rmdir(directory)
+            self.disk.rmdir(self._at(".stagedoor"))
 
     def unsettled(self) -> Sequence[str]:
         """See `Tree.unsettled`."""

@@ -23,6 +23,7 @@ import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import wraps
 from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO, Concatenate, Final, Literal, ParamSpec, TypeAlias, TypeVar, cast
@@ -77,10 +78,12 @@ class Call:
     Attributes:
         method: Of `Disk`.
         site: The function that called it.
+        line: Where in its file.
     """
 
     method: str
     site: str
+    line: int
 
 
 # ── disks that stand before another disk ──────────────────────────────────────────────────────────────────────
@@ -239,12 +242,13 @@ class _Stream(io.RawIOBase):
             self._disk.close(self._fd)
 
 
-def _site() -> str:
-    """The function that made the call: the nearest one that is not a part of this module."""
+def _call_of(method: str) -> Call:
+    """Who made a call: the nearest function that is not a part of this module."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and (frame.f_code.co_filename == __file__ or frame.f_code.co_name.startswith("<")):
         frame = frame.f_back
-    return "" if frame is None else frame.f_code.co_name
+    assert frame is not None
+    return Call(method, frame.f_code.co_name, frame.f_lineno)
 
 
 class FuseDisk(WatchedDisk):
@@ -323,14 +327,15 @@ class FuseDisk(WatchedDisk):
         if self.dead:
             raise Crash
         if not self.only or method in self.only:
-            self.calls.append(Call(method, _site()))
+            self.calls.append(_call_of(method))
             fails = len(self.calls) == self.at or (self.lasting and method == self._failing)
             if fails:
                 self._failing = method
-                if self.when == "after":
-                    do()
-                elif self.when == "torn" and torn is not None:
-                    torn()
+                with suppress(OSError):  # what would have failed anyway has no effect
+                    if self.when == "after":
+                        do()
+                    elif self.when == "torn" and torn is not None:
+                        torn()
                 if isinstance(self.error, OSError):
                     raise OSError(self.error.errno, os.strerror(self.error.errno or 0))
                 self.dead = True
@@ -355,7 +360,7 @@ class CarelessDisk(WatchedDisk):
         self.omitted: list[Call] = []
 
     def _call(self, method: str, do: Callable[[], T], instead: T) -> T:
-        call = Call(method, _site())
+        call = _call_of(method)
         if self._omit(call):
             self.omitted.append(call)
             return instead
