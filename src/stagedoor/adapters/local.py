@@ -997,15 +997,13 @@ class LocalTree:
                     size, sha256 = self._copy(source, hidden)
                     self._show(hidden, path)
                 except (OSError, UploadError):
-                    with suppress(OSError):  # the first error is the one to tell
-                        self._discard(hidden)
+                    self._take_back(uid, path)
                     raise
             try:
                 if self._sync:
                     self.disk.sync_directory(os.path.dirname(dest))
             except OSError:
-                with suppress(OSError):
-                    self.disk.unlink(dest)
+                self._take_back(uid, path)
                 raise
         return PlacedFile(self.name, path, size, sha256)
 
@@ -1109,6 +1107,13 @@ class LocalTree:
             noted = self.disk.read(hidden + ".renamed").decode("ascii", "replace")
             return info if noted == f"{info.device} {info.inode} {info.size}" else None
         return None
+
+    def _take_back(self, uid: str, path: str) -> None:
+        """After an error: nothing of it stays visible, also if a call did more than it said."""
+        with suppress(OSError):  # the first error is the one to tell
+            if self._mine(uid, path) is not None:
+                self.disk.unlink(self._at(path))
+            self._discard(self._hidden(uid, path))
 
     def _discard(self, hidden: str) -> None:
         self.disk.unlink(hidden)

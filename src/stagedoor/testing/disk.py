@@ -333,7 +333,10 @@ class FuseDisk(WatchedDisk):
                 self._failing = method
                 with suppress(OSError):  # what would have failed anyway has no effect
                     if self.when == "after":
-                        do()
+                        made = do()
+                        if isinstance(made, int) and made in self._open and isinstance(self.error, OSError):
+                            self._open.discard(made)  # an error has no descriptor
+                            self.inner.close(made)
                     elif self.when == "torn" and torn is not None:
                         torn()
                 if isinstance(self.error, OSError):
