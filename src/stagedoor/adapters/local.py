@@ -734,6 +734,7 @@ class LocalTasks:
             # Written out: as loops over the numbers these checks would take a sixth of the start.
             if (
                 doc.keys() == _KEYS
+                and type(doc["schema"]) is int
                 and doc["schema"] == SCHEMA
                 and doc["id"] == uploadid
                 and _ID.fullmatch(uploadid)
