@@ -524,6 +524,12 @@ class Session:
     @cached_property
     def _import(self) -> bool:
         try:
+            for file in self.task.placed:
+                if not self.ports.trees[file.root].exists(file.path):
+                    raise ContentRejected(
+                        f"{file.path} is not in the {file.root} directory any more. Undo, and integrate again.",
+                        code="file_missing",
+                    )
             self._content.import_(self.task, self.ports.library)
         except ContentRejected as error:
             self.failure = error
@@ -627,8 +633,9 @@ class Session:
     # ── end ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def deadline_passed(self) -> bool:
-        """The upload has a deadline, and it is over."""
-        return self.task.deadline is not None and self.now >= self.task.deadline
+        """The upload has a deadline, it is over, and there is nothing left to do that would change that."""
+        task = self.task
+        return task.deadline is not None and self.now >= task.deadline and due(task) is None
 
     def take_back_unrecorded(self) -> None:
         """Before a deletion: take back from the library what a step placed and nobody recorded."""
