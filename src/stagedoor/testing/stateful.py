@@ -319,6 +319,13 @@ class UploadsModel(RuleBasedStateMachine):
             self.uploads.annotate(uploadid, {key: value})  # type: ignore[dict-item]  # JSON by construction
         self._became(uploadid, doing, before, attrs.evolve(before, annotations={**before.annotations, key: value}))
 
+    @precondition(lambda self: any(m.state is S.WAITFORCHUNK for m in self.expected.values()))
+    @rule(data=st.data(), length=st.integers(1, 12), call=fault_calls)
+    def next_chunk(self, data: st.DataObject, length: int, call: int) -> None:
+        """The chunk that was asked for; the other rule mostly sends what nobody wants."""
+        waiting = sorted(i for i, m in self.expected.items() if m.state is S.WAITFORCHUNK)
+        self.chunk(data.draw(st.sampled_from(waiting)), "next", length, call)
+
     @precondition(lambda self: any(m.state is S.WAITFORCHUNK and m.offset for m in self.expected.values()))
     @rule(data=st.data())
     def duplicate(self, data: st.DataObject) -> None:
