@@ -610,9 +610,12 @@ def load(raw: bytes | Mapping[str, Any], *, expected_id: str | None = None) -> U
             document = migrate(document)
         task = _converter.structure(document, UploadTask)
         _check_task(task)
-    except (ValueError, KeyError, TypeError, AttributeError, Refused, cattrs.BaseValidationError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, Refused, *_CATTRS) as error:
         raise InvalidDocument(f"The document does not describe an upload: {error!r}.") from error
     return task
+
+
+_CATTRS = (cattrs.BaseValidationError, cattrs.ForbiddenExtraKeysError, cattrs.StructureHandlerNotFoundError)
 
 
 def _check_task(task: UploadTask) -> None:
