@@ -254,10 +254,6 @@ def test_a_document_that_says_something_impossible_is_refused(document: dict[str
         assert refused.value.code == "invalid_document"
 
 
-_KNOWN_LEAK = "load lets ForbiddenExtraKeysError of cattrs through"
-
-
-@pytest.mark.xfail(reason=_KNOWN_LEAK, strict=True)
 @pytest.mark.parametrize(
     "document",
     [well(extra=1), well(step={**well()["step"], "extra": 1}), well(findings=[{**well()["findings"][0], "extra": 1}])],
@@ -660,7 +656,7 @@ class Text(str):
 @pytest.mark.parametrize(
     "value",
     [{"a": math.nan}, {"a": math.inf}, {"a": [-math.inf]}, {"a": 2**63}, {"a": -(2**63) - 1}, {"a": "\ud800"},
-     {"\ud800": 1}, {"a": {"\udfff": 1}}, {"a": {1: 2}}, {"a": b"x"}, {"a": {1}}, {"a": object()}, {"a": 1j},
+     {"\ud800": 1}, {"a": {"\udfff": 1}}, {"a": {1: 2}}, {"a": b"x"}, {"a": {1}}, {"a": ...}, {"a": 1j},
      {"a": range(3)}, {"a": {None: 1}}],
     ids=lambda value: ascii(value)[:30],
 )  # fmt: skip
