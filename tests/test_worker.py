@@ -356,17 +356,17 @@ class TestThreads:
         closed.open(threads=1)
         closed.before["content.preprocess"] = gate
         closed.worker.start()
-        closed.send("a")
-        gate.reached()
         closed.send("b")
+        gate.reached()
+        closed.send("a")
         with closed.threads() as pool:
             stopped = pool.submit(closed.worker.stop)
             assert closed.worker._stop.wait(closed.PATIENCE)  # it is asked for before the step ends
             gate.open()
             stopped.result(closed.PATIENCE)
-        assert {t.id: t.state for t in closed.uploads.tasks()} == {"a": S.PREPROCESSED, "b": S.UPLOADCOMPLETE}
+        assert {t.id: t.state for t in closed.uploads.tasks()} == {"b": S.PREPROCESSED, "a": S.UPLOADCOMPLETE}
         closed.worker.drain(100)
-        assert closed.uploads.get("b").state is S.PREPROCESSED
+        assert closed.uploads.get("a").state is S.PREPROCESSED
 
     def test_a_slow_step_does_not_keep_the_others(self, closed: House) -> None:
         gate = closed.gate()
