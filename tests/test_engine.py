@@ -395,6 +395,31 @@ class TestInitiate:
         closed.worker.drain(100)
         assert closed.uploads.initiate(closed.offer("two")).state is S.WAITFORCHUNK
 
+    def test_two_threads_do_not_get_past_a_limit_together(self, closed: House) -> None:
+        uploads, gate = closed.open(max_uploads=1), closed.gate()
+        turns, decided = iter([gate]), threading.Event()
+
+        def first_waits(*_: object) -> None:
+            turn = next(turns, decided.set)  # the second should not come here
+            turn()
+
+        def offer(uploadid: str) -> str:
+            try:
+                return uploads.initiate(closed.offer(uploadid)).id
+            except TooLarge as error:
+                decided.set()
+                return error.code
+
+        closed.before["bytes.create"] = first_waits
+        with closed.threads(2) as pool:
+            first = pool.submit(offer, "one")
+            gate.reached()
+            second = pool.submit(offer, "two")
+            decided.wait(1)  # or it has to wait for the first, which is as well
+            gate.open()
+            assert [first.result(closed.PATIENCE), second.result(closed.PATIENCE)] == ["one", "too_many_uploads"]
+        assert len(uploads.list()) == 1
+
     def test_again_resumes_at_the_offset_on_record(self, house: House) -> None:
         house.bring(S.WAITFORCHUNK)
         house.uploads.receive("one", offset=0, data=b"fine")
@@ -951,6 +976,14 @@ class TestPlan:
         house.uploads.annotate("one", name="Gamma")
         assert [f.path for f in house.uploads.plan("one").files] == ["Alpha/Beta.mp4"]
 
+    def test_after_a_failed_integration_it_follows_the_annotations(self, house: House) -> None:
+        """The user corrects the annotations, looks at the plan, and retries; not the other way round."""
+        house.bring(S.INTEGRATIONFAILED)
+        house.uploads.annotate("one", house.NAMES)
+        plan = house.uploads.plan("one")
+        assert plan.problems == ()
+        assert [f.path for f in plan.files] == ["Alpha/Beta.mp4"]
+
     def test_after_a_retry_and_after_an_undo_it_follows_the_annotations(self, house: House) -> None:
         house.bring(S.INTEGRATIONFAILED)
         house.uploads.retry("one")
@@ -1097,6 +1130,19 @@ class TestIntegrate:
         task = house.uploads.integrate("one")
         assert (task.state, task.code) == (S.INTEGRATIONFAILED, "data_lost")
         assert os.listdir(house.root / "music") == []
+
+    def test_bytes_that_changed_since_they_were_verified_are_never_seen_in_the_library(self, house: House) -> None:
+        """Promise 4: what is visible has the verified hash, and not only after a second look."""
+        task = house.bring(S.PREPROCESSED)
+        (house.root / "uploads" / task.destinationpath).write_bytes(b"fire film")
+        seen: list[str] = []
+
+        def look(*_: object, **__: object) -> None:
+            seen.extend(name for name in house.files("music") if not name.startswith("."))
+
+        house.after["music.place"] = look
+        house.uploads.integrate("one")
+        assert seen == []
 
     def test_waits_for_the_worker_that_has_the_step(self, house: House) -> None:
         house.bring(S.PREPROCESSED)
@@ -1289,6 +1335,18 @@ class TestUndo:
         assert house.heard() == []
         assert house.uploads.get("one").revision == before.revision
 
+    def test_a_file_that_changes_at_the_last_moment_is_kept(self, house: House) -> None:
+        house.bring(S.IMPORTCOMPLETE)
+        path = house.root / "music" / "Alpha" / "Beta.mp4"
+        house.before["library.forget"] = lambda *_: path.write_bytes(b"tagged")
+        with pytest.raises(Refused) as caught:
+            house.uploads.undo("one")
+        assert caught.value.code == "changed_since"
+        assert path.read_bytes() == b"tagged"
+        task = house.uploads.get("one")
+        assert (task.state, task.wanted, task.step) == (S.IMPORTCOMPLETE, None, None)
+        house.finish()
+
     def test_reads_the_files_without_keeping_others_from_the_upload(self, house: House) -> None:
         house.bring(S.IMPORTCOMPLETE)
         gate = house.gate()
@@ -1416,6 +1474,17 @@ class TestRemove:
         assert house.uploads.list() == []
         assert (house.files("uploads/tasks"), os.listdir(house.root / "uploads" / "data")) == ({}, [])
 
+    @pytest.mark.parametrize("part", ["bytes.delete", "tasks.delete"])
+    def test_a_disk_that_fails_is_tried_again(self, house: House, part: str) -> None:
+        house.bring(S.REMOVE)
+        house.before[part] = fail(StorageError("The disk is tired."))
+        house.worker.drain(100)
+        assert house.uploads.get("one").state is S.REMOVE
+        house.before.clear()
+        house.clock.forward(60)
+        house.worker.drain(100)
+        assert house.uploads.list() == []
+
     def test_during_the_check_of_the_checksum(self, house: House) -> None:
         house.bring(S.WAITFORCHUNK)
         house.uploads.receive("one", offset=0, data=b"fine")
@@ -1464,6 +1533,35 @@ class TestRemove:
         house.worker.drain(100)
         assert house.uploads.list() == []
         assert (house.files("uploads/tasks"), os.listdir(house.root / "uploads" / "data")) == ({}, [])
+
+    def missing_artwork(self, house: House) -> list[str]:
+        """What the catalogue names and the artwork directory has not."""
+        shown = [e.illustration for e in house.library.entries() if e.illustration and e.illustration.thumbnail]
+        named = [f"{i.directory}/{name}" for i in shown for name in (i.thumbnail, i.preview)]
+        return [name for name in named if name not in house.files("artwork")]
+
+    def test_during_the_artwork_leaves_a_catalogue_that_names_no_missing_file(self, house: House) -> None:
+        """The artwork that nobody recorded is taken back; the catalogue must not go on to name it."""
+        house.bring(S.IMPORTARTWORK)
+        gate = house.gate()
+        house.before["library.illustrate"] = gate
+        with house.threads() as pool:
+            step = pool.submit(house.uploads.perform, "one")
+            gate.reached()
+            house.uploads.remove("one")
+            gate.open()
+            step.result(house.PATIENCE)
+        house.worker.drain(100)
+        assert self.missing_artwork(house) == []
+
+    def test_an_artwork_step_given_up_leaves_a_catalogue_that_names_no_missing_file(self, house: House) -> None:
+        house.bring(S.IMPORTARTWORK)
+        house.after["library.illustrate"] = fail(StorageError("The catalogue is tired."))
+        for _ in range(4):
+            house.worker.drain(100)
+            house.clock.forward(100)
+        assert house.uploads.get("one").state is S.IMPORTFAILED
+        assert self.missing_artwork(house) == []
 
     def test_during_an_undo(self, house: House) -> None:
         house.bring(S.IMPORTCOMPLETE)
@@ -1999,6 +2097,28 @@ class TestOpen:
         uploads = open_in(tmp_path)
         uploads.close()
         uploads.close()
+
+    def test_close_lets_go_of_every_descriptor(self, tmp_path: Path) -> None:
+        before = set(os.listdir("/proc/self/fd"))
+        with open_in(tmp_path) as uploads:
+            uploads.initiate(Offer("one", filename="a.mp4", contenttype="video", filesize=9))
+            uploads.receive("one", offset=0, data=b"fine")
+        assert set(os.listdir("/proc/self/fd")) <= before
+
+    def test_after_close_nothing_is_written(self, tmp_path: Path) -> None:
+        """The lock is gone: somebody else may own the directory."""
+        first = open_in(tmp_path)
+        first.initiate(Offer("one", filename="a.mp4", contenttype="video", filesize=9))
+        first.close()
+        with open_in(tmp_path) as second:
+            with pytest.raises(StorageError):
+                first.annotate("one", name="x")
+            with pytest.raises(StorageError):
+                first.initiate(Offer("two", filename="a.mp4", contenttype="video", filesize=9))
+            with pytest.raises(StorageError):
+                first.receive("one", offset=0, data=b"fine")
+            second.receive("one", offset=0, data=b"good")
+            assert second.get("one").revision == 1
 
     def test_a_forked_child_must_not_write(self, tmp_path: Path) -> None:
         script = """

@@ -248,6 +248,37 @@ def test_writing_outside_the_library_through_an_absolute_artist_name(studio: Hou
     finish_video(studio)
 
 
+@pytest.mark.parametrize("part", ["music", "artwork"])
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_writing_outside_the_library_through_a_symbolic_link(house: House, part: str, when: str) -> None:
+    outside = house.root / "outside"
+    outside.mkdir()
+    house.bring(S.PREPROCESSED)
+
+    def link(*_: object) -> None:
+        (house.root / part / "Alpha").symlink_to(outside, target_is_directory=True)
+
+    if when == "early":
+        link()
+    else:
+        house.before[f"{part}.place"] = link  # after the plan has looked
+    house.uploads.request("one", trigger_import=True)
+    for _ in range(4):  # whatever takes several attempts
+        house.worker.drain(100)
+        house.before.clear()
+        house.clock.forward(100)
+    task = house.uploads.get("one")
+    assert os.listdir(outside) == []
+    assert task.code == "unsafe_path"
+    assert task.state in (S.INTEGRATIONFAILED, S.IMPORTFAILED)
+    assert house.stored() == house.DATA
+    house.uploads.remove("one")
+    house.worker.drain(100)
+    assert house.uploads.list() == []
+    assert os.listdir(outside) == []
+    house.finish()
+
+
 # ── chunks ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -1013,6 +1044,23 @@ def test_server_paths_are_told_to_every_client(house: House) -> None:
     house.uploads.undo("one")
     house.uploads.remove("one")
     house.finish()
+    assert_no_server_path(house)
+
+
+def test_server_paths_are_told_to_every_client_when_a_link_is_in_the_way(house: House) -> None:
+    house.bring(S.PREPROCESSED)
+    (house.root / "music" / "Alpha").symlink_to(house.root)
+    house.uploads.request("one")
+    house.worker.drain(100)
+    assert house.notices[-1].code == "unsafe_path"
+    assert_no_server_path(house)
+
+
+def test_server_paths_are_told_to_every_client_when_something_fails_unexpectedly(house: House) -> None:
+    house.bring(S.UPLOADCOMPLETE)
+    house.before["content.preprocess"] = fail(RuntimeError(f"cannot open {house.root}/uploads/data"))
+    house.worker.drain(100)
+    assert house.uploads.get("one").message
     assert_no_server_path(house)
 
 

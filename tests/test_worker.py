@@ -16,6 +16,7 @@ from stagedoor.errors import ContentRejected, StorageError, StorageFull
 from stagedoor.lifecycle import State, Trigger
 from stagedoor.notices import Notice
 from stagedoor.ports import WorkItem
+from stagedoor.testing.disk import FuseDisk
 from stagedoor.worker import Worker, manage
 
 if TYPE_CHECKING:
@@ -141,6 +142,19 @@ class TestStep:
         house.clock.forward(60)
         house.worker.drain(100)
         assert house.uploads.list() == []
+
+    def test_an_upload_that_cannot_expire_does_not_keep_the_others(self, house: House) -> None:
+        house.bring(S.WAITFORCHUNK, "a")
+        house.bring(S.WAITFORCHUNK, "b")
+        house.clock.forward(8 * DAY)
+
+        def only_a(task: Any, *_: object) -> None:
+            if task.id == "a":
+                raise StorageError("This file cannot be written.")
+
+        house.before["tasks.cas"] = only_a
+        house.worker.drain(100)
+        assert [s.id for s in house.uploads.list()] == ["a"]
 
 
 class TestFailures:
@@ -279,6 +293,27 @@ class TestFailures:
         house.worker.drain(100)
         assert {t.id: t.state for t in house.uploads.tasks()} == {"a": S.UPLOADCOMPLETE, "b": S.PREPROCESSED}
 
+    @pytest.mark.parametrize("call", [1, 2], ids=["begin", "end"])
+    def test_the_task_store_failing_is_survived(
+        self, house: House, call: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        house.send()
+        calls = iter(range(1, 100))
+
+        def nth(*_: object) -> None:
+            if next(calls) >= call:
+                raise StorageError("The task store is tired.")
+
+        house.before["tasks.cas"] = nth
+        house.worker.drain(100)
+        assert house.uploads.get("one").state is S.UPLOADCOMPLETE
+        assert "The task store is tired" in caplog.text
+        house.before.clear()
+        house.clock.forward(1)
+        house.worker.drain(100)
+        assert house.uploads.get("one").state is S.PREPROCESSED
+        house.finish()
+
     def test_the_task_store_failing_unexpectedly_is_survived(self, house: House) -> None:
         house.send()
         house.before["tasks.get"] = fail(RuntimeError("A bug."))
@@ -287,6 +322,39 @@ class TestFailures:
         house.clock.forward(1)
         house.worker.drain(100)
         assert house.uploads.get("one").state is S.PREPROCESSED
+
+    def test_a_disk_without_room_for_documents_is_survived(self, closed: House) -> None:
+        closed.disk = fuse = FuseDisk(error=OSError(errno.ENOSPC, ""), lasting=True, only=("write_at",))
+        closed.open()
+        closed.bring(S.UPLOADCOMPLETE)
+        fuse.at = len(fuse.calls) + 1
+        closed.worker.drain(100)
+        assert closed.uploads.get("one").state is S.UPLOADCOMPLETE
+        closed.close()
+        closed.disk = FuseDisk()
+        closed.open()
+        closed.worker.drain(100)
+        assert closed.uploads.get("one").state is S.PREPROCESSED
+
+    def test_a_disk_that_cannot_delete_does_not_keep_the_worker_busy(self, house: House) -> None:
+        house.bring(S.REMOVE)
+        house.before["bytes.delete"] = fail(StorageError("The disk is tired."))
+        steps = 0
+        while steps < 20 and house.worker.step():
+            steps += 1
+        assert steps < 5
+        house.before.clear()
+        house.clock.forward(60)
+        house.finish()
+        assert [s.id for s in house.uploads.list()] == ["other"]
+
+    def test_a_row_that_cannot_be_recorded_is_not_told(self, house: House) -> None:
+        """Promise 7: nobody hears of what is not durable."""
+        house.send()
+        house.heard()
+        house.before["tasks.cas"] = fail(StorageError("The task store is tired."))
+        house.worker.drain(100)
+        assert house.heard() == []
 
 
 class TestThreads:
