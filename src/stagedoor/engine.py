@@ -225,7 +225,10 @@ class Uploads:
         lock = DirectoryLock(root)
         resources: list[Callable[[], None]] = [lock.close]
         try:
-            adopted = adopt_musicdb(root, durability=durability)
+            settings = settings or Settings()
+            adopted = adopt_musicdb(root, durability=durability, retention=settings.retention)
+            stored = LocalBytes(root, durability=durability)
+            resources.append(stored.release)
             trees = {
                 "music": LocalTree("music", os.path.abspath(os.fspath(music)), durability),
                 "artwork": LocalTree(
@@ -245,7 +248,7 @@ class Uploads:
                 contents, close = builtin()
                 resources.append(close)
             uploads = cls(
-                bytes=LocalBytes(root, durability=durability),
+                bytes=stored,
                 tasks=LocalTasks(root, durability=durability),
                 trees=trees,
                 library=library,
@@ -356,43 +359,48 @@ class Uploads:
             task = self._need(uploadid)
             if offset is None:
                 offset = task.offset
-            live = self._live.get(task.uid)
-            digest = self._digest_with(live, task, offset, data)
-            # The last chunk goes on record together with the new state.
-            chunk = Chunk(offset, data, record=digest is None)
-            before = task.offset
             try:
-                task = self._event(Trigger.CHUNK, task, chunk=chunk)
+                return self._receive(task, offset, data)
             except StorageFull as full:
                 self._drop(task)
-                self._publish(Notice(NoticeKind.INTERNAL_ERROR, task.id, task, full.sentence, full.code))
+                self._publish(
+                    Notice(NoticeKind.INTERNAL_ERROR, task.id, self._load(uploadid), full.sentence, full.code)
+                )
                 raise
             except Refused:
                 raise  # nothing was stored
             except (StorageError, DataLost) as error:
                 self._drop(task)
-                if error.code != "too_many_open_files" and task.state is State.WAITFORCHUNK:
+                now = self._load(uploadid)
+                if error.code != "too_many_open_files" and now is not None and now.state is State.WAITFORCHUNK:
                     log.error("upload %s failed while storing a chunk: %s", task.id, error.sentence)
-                    self._event(Trigger.FAIL, task, failure=error)
+                    self._event(Trigger.FAIL, now, failure=error)
                 raise
             except BaseException:
                 self._drop(task)
                 raise
-            if digest is None or task.offset == before:
-                return task
+
+    def _receive(self, task: UploadTask, offset: int, data: Buffer) -> UploadTask:
+        digest = self._digest_with(self._live.get(task.uid), task, offset, data)
+        before = task.offset
+        # The last chunk goes on record together with the new state.
+        task = self._event(Trigger.CHUNK, task, chunk=Chunk(offset, data, record=digest is None))
+        if digest is None or task.offset == before:
+            return task
+        try:
+            return self._event(Trigger.COMPLETE, task, digest=digest)
+        except UploadError as error:
+            # Completing failed. If the bytes can go on record all the same, the worker completes.
+            self._drop(task)
             try:
-                return self._event(Trigger.COMPLETE, task, digest=digest)
-            except UploadError as error:
-                # Completing failed, not storing: the chunk goes on record, and the worker completes.
-                log.warning("upload %s could not be completed at once: %s", task.id, error.sentence)
-                self._drop(task)
-                try:
-                    self._bytes.commit(task.key)
-                except Conflict:
-                    raise error from None
-                task = self._need(uploadid)
-                self._submit(task)
-                return task
+                if self._bytes.commit(task.key) != task.offset:
+                    raise error
+            except Conflict:
+                raise error from None
+            log.warning("upload %s could not be completed at once: %s", task.id, error.sentence)
+            task = self._need(task.id)
+            self._submit(task)
+            return task
 
     def annotate(self, uploadid: str, annotations: Mapping[str, JSON] | None = None, /, **more: JSON) -> UploadTask:
         """Say something about an upload, in any state before removal; keys are merged over those that are there.
@@ -418,7 +426,7 @@ class Uploads:
             WrongState: The content was not accepted (yet).
         """
         task = self._need(uploadid)
-        if task.plan is not None:
+        if task.plan is not None and task.state is not State.INTEGRATIONFAILED:
             return task.plan
         if task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
             raise WrongState(f"There is no plan in state {task.state}: the content was not accepted (yet).")
@@ -591,6 +599,8 @@ class Uploads:
                     expired += 1
                 except (Refused, TaskNotFound):
                     continue  # somebody was faster
+                except UploadError as error:  # promise 9
+                    log.error("upload %s cannot expire now: %s", summary.id, error.sentence)
         return expired
 
     # ── creating ──────────────────────────────────────────────────────────────────────────────────────────
@@ -626,11 +636,19 @@ class Uploads:
         return None
 
     def _create(self, offer: Offer) -> UploadTask:
-        self._refuse(self._room_problem(offer), offer.id)
-        settings = self.settings
-        annotations = check_annotations(
-            offer.annotations, max_bytes=settings.max_annotations, max_depth=settings.max_annotation_depth
-        )
+        with self._lock:  # room is taken before it is used: two threads must not get past a limit together
+            problem = self._room_problem(offer)
+            if problem is None:
+                self._counts[State.WAITFORCHUNK] += 1
+        self._refuse(problem, offer.id)
+        try:
+            return self._create_counted(offer)
+        except BaseException:
+            with self._lock:
+                self._counts[State.WAITFORCHUNK] -= 1
+            raise
+
+    def _create_counted(self, offer: Offer) -> UploadTask:
         now, uid = self.clock(), self._ids()
         extension = extension_of(offer.filename) or _EXTENSIONS.get(offer.mimetype, "bin")
         task = UploadTask(
@@ -646,14 +664,17 @@ class Uploads:
             uid=uid,
             created=now,
             updated=now,
-            annotations=annotations,
             deadline=self._deadline(State.WAITFORCHUNK, now),
         )
         try:
+            settings = self.settings
+            annotations = check_annotations(
+                offer.annotations, max_bytes=settings.max_annotations, max_depth=settings.max_annotation_depth
+            )
             path = self._bytes.create(task.key, pending_name(task.contenttype, extension))
             try:
                 history = task.happened("create", task.state, task.state, now)
-                task = evolve(task, destinationpath=path, history=history)
+                task = evolve(task, destinationpath=path, history=history, annotations=annotations)
                 self._tasks.create(task)
             except BaseException:
                 self._bytes.delete(task.key)
@@ -661,7 +682,6 @@ class Uploads:
         except UploadError as error:
             self._publish(Notice(NoticeKind.INTERNAL_ERROR, offer.id, None, error.sentence, error.code))
             raise
-        self._counts[task.state] += 1
         self._remember(_Live(task, hashlib.sha1(usedforsecurity=False)))
         self._publish(self._request_chunk(task))
         return task
@@ -739,8 +759,9 @@ class Uploads:
         )
         self._tasks.cas(task, old.revision)
         if state is not row.source:
-            self._counts[row.source] -= 1
-            self._counts[state] += 1
+            with self._lock:
+                self._counts[row.source] -= 1
+                self._counts[state] += 1
         live = self._live.get(task.uid)
         if live is not None:
             if state is State.WAITFORCHUNK and live.task.key == task.key:
@@ -755,7 +776,8 @@ class Uploads:
         if row.trigger is Trigger.RETRY and state is State.WAITFORCHUNK:
             self._publish(self._request_chunk(task))
         self._afterwards(session)
-        self._submit(task)
+        if row.trigger is not Trigger.BEGIN:  # whoever began it, ends it
+            self._submit(task)
         self._notify()
         return task
 
@@ -773,19 +795,27 @@ class Uploads:
             live.task = task
         if chunk.record:
             if session.now - task.updated > self.settings.checkpoint:
-                task = evolve(
-                    task,
-                    revision=task.revision + 1,
-                    updated=session.now,
-                    deadline=self._deadline(task.state, session.now),
-                    history=task.happened(row.trigger, row.source, row.source, session.now),
-                )
-                self._tasks.cas(task, task.revision - 1)
-                live.task = task
+                task = live.task = self._checkpoint(row, task, session.now)
             self._publish(self._request_chunk(task))
             if task.offset == task.filesize:
                 self._submit(task)
         return task
+
+    def _checkpoint(self, row: Row, task: UploadTask, now: float) -> UploadTask:
+        """Renew the document, and with it the deadline. The chunk is on record without it, so it may fail."""
+        renewed = evolve(
+            task,
+            revision=task.revision + 1,
+            updated=now,
+            deadline=self._deadline(task.state, now),
+            history=task.happened(row.trigger, row.source, row.source, now),
+        )
+        try:
+            self._tasks.cas(renewed, task.revision)
+        except UploadError as error:
+            log.warning("upload %s: the deadline cannot be renewed now: %s", task.id, error.sentence)
+            return task
+        return renewed
 
     def _digest_with(self, live: _Live | None, task: UploadTask, offset: int, data: Buffer) -> str | None:
         """SHA-1 of the whole file if this chunk is its last and the bytes before were hashed as they came."""
@@ -821,17 +851,21 @@ class Uploads:
         a subscriber may ask for another step of the same upload.
         """
         self._hold(1)
+        failed = True
         try:
             yield
+            failed = False
         finally:
             with self._idle:
                 self._busy.discard(uploadid)
                 self._idle.notify_all()
             self._hold(-1)
-            task = self._load(uploadid)
-            if task is not None:
-                self._submit(task)
-            self._flush()
+            try:
+                task = self._load(uploadid)
+                if task is not None:
+                    self._submit(task, self.clock() + self.settings.backoff if failed else 0.0)
+            finally:
+                self._flush()
 
     def _perform(self, uploadid: str) -> bool:
         with self._locked(uploadid):
@@ -897,7 +931,9 @@ class Uploads:
             assert task.step is not None
             again = Session(task, self.ports, self.clock(), step=session.step, token=session.token)
             again.failure = (
-                error if isinstance(error, UploadError) else UploadError(f"It failed unexpectedly: {error!r}.")
+                error
+                if isinstance(error, UploadError)
+                else UploadError(f"It failed unexpectedly ({type(error).__name__}). The server's log has the details.")
             )
             # An undo has no failure row: a refusal, or the last attempt, ends the wish. Everything else has one,
             # and gets there when the attempts are used up.
@@ -917,12 +953,12 @@ class Uploads:
                 if now is None or now.uid != task.uid:
                     return
                 self._tasks.delete(task.id)
-                self._counts[task.state] -= 1
+                with self._lock:
+                    self._counts[task.state] -= 1
                 self._drop(task)
         except UploadError as error:
             log.warning("upload %s cannot be deleted now: %s", task.id, error.sentence)
-            self.work.submit(WorkItem(self.clock() + self.settings.sweep, task.id, task.uid))
-            return
+            raise
         self._notify()
 
     # ── start ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -1012,9 +1048,10 @@ class Uploads:
         self.bus.publish((notice,))
         self._flush()
 
-    def _submit(self, task: UploadTask) -> None:
+    def _submit(self, task: UploadTask, not_before: float = 0.0) -> None:
         if due(task) is not None and not self._closed:
-            not_before = task.step.not_before if task.step is not None else 0.0
+            if task.step is not None:
+                not_before = max(not_before, task.step.not_before)
             self.work.submit(WorkItem(not_before, task.id, task.uid))
 
     def _notify(self) -> None:
@@ -1044,6 +1081,8 @@ class Uploads:
         check_id(uploadid)
         if os.getpid() != self._pid:
             raise InUse("The uploads belong to the process that opened them. Open them after the fork, in one process.")
+        if self._closed:
+            raise InUse("The uploads are closed. Open them again.", code="closed")
         with self._lock:
             held = self._locks.get(uploadid)
             if held is None:

@@ -340,13 +340,14 @@ class Tree(Protocol):
         """Whether something has this name."""
         ...
 
-    def place(self, uid: str, path: str, source: BinaryIO) -> PlacedFile:
-        """Copy a file into the tree; the name appears only when the copy is whole and durable.
+    def place(self, uid: str, path: str, source: BinaryIO, sha256: str | None = None) -> PlacedFile:
+        """Copy a file into the tree; the name appears only when the copy is whole, durable and the right one.
 
         Idempotent: a file that an earlier call for this ``uid`` and ``path`` placed is adopted, until `settle`.
 
         Raises:
             Conflict: ``destination_exists``, somebody else's file has the name.
+            DataLost: The bytes have not the ``sha256`` that is expected; nothing is visible.
             StorageError: It could not be done; nothing is visible.
         """
         ...
@@ -443,7 +444,15 @@ class Library(Protocol):
         ...
 
     def illustrate(self, uid: str, directory: str, thumbnail: str, preview: str) -> None:
-        """Record the artwork of an entry: names of files in ``directory`` of the artwork tree."""
+        """Record the artwork of an entry: names of files in ``directory`` of the artwork tree.
+
+        Raises:
+            ContentRejected: ``entry_not_found``, nothing was put for this upload.
+        """
+        ...
+
+    def unillustrate(self, uid: str) -> None:
+        """Take back what `illustrate` did; the entry stays. Idempotent, also without an entry."""
         ...
 
     def forget(self, uid: str) -> None:

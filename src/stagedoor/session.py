@@ -473,10 +473,7 @@ class Session:
             placed = []
             for file in plan.files:
                 with self._open() as source:
-                    done = self.ports.trees[file.root].place(self.task.uid, file.path, source)
-                placed.append(done)
-                if file.sha256 is not None and done.sha256 != file.sha256:
-                    raise DataLost("The copy in the library has another hash than the upload; it was taken back.")
+                    placed.append(self._tree(file.root).place(self.task.uid, file.path, source, file.sha256))
             return tuple(placed)
         except (ContentRejected, DataLost) as error:
             self.failure = error
@@ -525,7 +522,7 @@ class Session:
     def _import(self) -> bool:
         try:
             for file in self.task.placed:
-                if not self.ports.trees[file.root].exists(file.path):
+                if not self._tree(file.root).exists(file.path):
                     raise ContentRejected(
                         f"{file.path} is not in the {file.root} directory any more. Undo, and integrate again.",
                         code="file_missing",
@@ -556,7 +553,7 @@ class Session:
     def _artwork(self) -> tuple[PlacedFile, ...] | None:
         try:
             made: Illustrated = self._content.illustrate(self.task, self._open)
-            tree = self.ports.trees["artwork"]
+            tree = self._tree("artwork")
             placed = [tree.place(self.task.uid, path, io.BytesIO(data)) for path, data in made.files.items()]
             self.ports.library.illustrate(self.task.uid, made.directory, made.thumbnail, made.preview)
             return tuple(placed)
@@ -583,7 +580,7 @@ class Session:
 
     @cached_property
     def _changed_file(self) -> PlacedFile | None:
-        return next((file for file in self.task.placed if not self.ports.trees[file.root].check(file)), None)
+        return next((file for file in self.task.placed if not self._tree(file.root).check(file)), None)
 
     def _library_untouched_refusal(self) -> Refused | None:
         file = self._changed_file
@@ -619,7 +616,7 @@ class Session:
             try:
                 tree.remove([f for f in task.placed if f.root == root], directories)
             except Conflict as error:  # changed between the check and now
-                self.failure = error
+                self.failure = Refused(error.sentence, code=error.code)
                 return False
         return True
 
@@ -652,6 +649,12 @@ class Session:
                 f"This server cannot handle the content type {self.task.contenttype!r}.", code="unsupported_contenttype"
             ) from None
 
+    def _tree(self, root: str) -> Tree:
+        try:
+            return self.ports.trees[root]
+        except KeyError:
+            raise StorageError(f"This server has no {root} directory.", code="no_tree") from None
+
     def _open(self) -> AbstractContextManager[BinaryIO]:
         return self.ports.bytes.open(self.task.key)
 
@@ -671,20 +674,35 @@ class Session:
         task = self.task
         if task.plan is None:
             return
+        pictures = {(file.root, file.path) for file in task.plan.artwork}
+        if pictures and pictures.isdisjoint((file.root, file.path) for file in task.placed):
+            self.ports.library.unillustrate(task.uid)
         recorded = {(file.root, file.path) for file in task.placed}
         for root, tree in self.ports.trees.items():
             paths = [
                 f.path
                 for f in (*task.plan.files, *task.plan.artwork)
-                if f.root == root and (root, f.path) not in recorded
+                if f.root == root and (root, f.path) not in recorded and _reachable(tree, f.path)
             ]
             directories = [] if task.placed else _directories(task.plan.directories, root)
+            directories = [d for d in directories if _reachable(tree, f"{d}/x")]
             tree.withdraw(task.uid, paths, directories)
 
     def _settle_afterwards(self) -> None:
         uid, trees = self.task.uid, self.ports.trees
         for tree in trees.values():
             self.afterwards.append(lambda tree=tree: tree.settle(uid))  # type: ignore[misc]  # mypy: lambda default
+
+
+def _reachable(tree: Tree, path: str) -> bool:
+    """Whether a path leads into the tree. Behind a link that is in the way, nothing is ours."""
+    try:
+        tree.exists(path)
+    except StorageError as error:
+        if error.code not in _FINAL_ERRORS:
+            raise
+        return False
+    return True
 
 
 def _file_too_large(size: int, limit: int) -> TooLarge:

@@ -538,6 +538,22 @@ def _mapping(value: Any, _: Any) -> Any:
     return value  # frozen by the attribute's converter
 
 
+def _is_tuple(kind: object) -> bool:
+    return getattr(kind, "__origin__", None) is tuple
+
+
+def _tuple_of(kind: Any, converter: cattrs.Converter) -> Callable[[Any, Any], Any]:
+    (item, _) = kind.__args__  # tuple[X, ...]
+
+    def hook(value: Any, _: Any) -> Any:
+        # cattrs would take a string, or the keys of an object, for a list.
+        if type(value) is not list:
+            raise ValueError(f"expected a list, found {type(value).__name__}")
+        return tuple(converter.structure(one, item) for one in value)
+
+    return hook
+
+
 def _is_mapping(kind: object) -> bool:
     return getattr(kind, "__origin__", None) is Mapping
 
@@ -560,6 +576,7 @@ def _make_converter() -> cattrs.Converter:
     converter.register_unstructure_hook(State, lambda state: state.value)
     converter.register_unstructure_hook(Trigger, lambda trigger: trigger.value)
     converter.register_structure_hook_func(_is_mapping, _mapping)
+    converter.register_structure_hook_factory(_is_tuple, lambda kind: _tuple_of(kind, converter))
     converter.register_unstructure_hook_func(_is_mapping, thaw)
     converter.register_structure_hook_func(lambda t: t == Severity, _severity)
     for cls in (Finding, PlannedFile, Plan, PlacedFile, Step, Event, UploadTask):
@@ -610,7 +627,7 @@ def load(raw: bytes | Mapping[str, Any], *, expected_id: str | None = None) -> U
             document = migrate(document)
         task = _converter.structure(document, UploadTask)
         _check_task(task)
-    except (ValueError, KeyError, TypeError, AttributeError, Refused, *_CATTRS) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Refused, *_CATTRS) as error:
         raise InvalidDocument(f"The document does not describe an upload: {error!r}.") from error
     return task
 

@@ -786,6 +786,12 @@ def test_what_is_no_task_of_musicdb_is_left_for_the_quarantine(tmp_path: Path) -
     assert len(LocalTasks(str(tmp_path), durability="none").recover()) == 8
 
 
+def test_the_mark_of_a_takeover_is_gone_at_its_end(tmp_path: Path) -> None:
+    (tmp_path / ".adopting").touch()  # an earlier run was interrupted
+    assert adopt_musicdb(str(tmp_path), durability="process") == 0
+    assert not (tmp_path / ".adopting").exists()
+
+
 def test_there_need_not_be_anything_to_take_over(tmp_path: Path) -> None:
     assert adopt_musicdb(str(tmp_path / "missing"), durability="none") == 0
     LocalTasks(str(tmp_path), durability="none").create(upload_task())

@@ -828,32 +828,70 @@ def write_document(disk: Disk, path: str, raw: bytes, *, sync: bool) -> None:
 # ── uploads of MusicDB 7 ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def adopt_musicdb(root: str, *, durability: Durability = "power", disk: Disk | None = None) -> int:
+def adopt_musicdb(
+    root: str,
+    *,
+    durability: Durability = "power",
+    disk: Disk | None = None,
+    retention: Mapping[State, float | None] | None = None,
+) -> int:
     """Take over the uploads directory of a MusicDB 7: rewrite its task files and put the data where ours is.
 
     A file that several tasks name is copied for each; the paths in the task files are not believed. May be
-    interrupted and repeated.
+    interrupted and repeated; ``.adopting`` in the directory says that it was not finished.
+
+    Args:
+        root: The uploads directory.
+        durability: As of the stores.
+        disk: The file calls.
+        retention: How long an upload may rest in a state, in seconds from now; for ever where nothing is said.
 
     Returns:
         How many tasks were taken over.
     """
     disk = disk or Disk()
+    marker = os.path.join(root, ".adopting")
     with storage_errors("taking over the tasks of MusicDB"):
-        found = _musicdb_tasks(disk, os.path.join(root, "tasks"))
-        if not found:
+        # MusicDB keeps its data beside the tasks, where we keep none; to look into every document at each start
+        # would double its time.
+        names = {entry.name for entry in disk.entries(root) if entry.is_file}
+        fresh = disk.info(os.path.join(root, "data")) is None
+        if not (fresh or ".adopting" in names or any(_MUSICDB.fullmatch(name) for name in names)):
             return 0
+        found = _musicdb_tasks(disk, os.path.join(root, "tasks"))
+        if found and ".adopting" not in names:
+            disk.close(disk.open(marker, create=True))
+        if found:
+            _adopt_all(disk, root, found, durability, retention or {})
+        disk.unlink(marker)  # not synced: if a power cut brings it back, the next start looks once more
+    return len(found)
+
+
+_MUSICDB: Final = re.compile(r"[a-z]+-[0-9a-fA-F]{40}\.[^/]*")
+"""Name of a file that MusicDB received."""
+
+
+def _adopt_all(
+    disk: Disk,
+    root: str,
+    found: Sequence[tuple[UploadTask, str]],
+    durability: Durability,
+    retention: Mapping[State, float | None],
+) -> None:
+    with storage_errors("taking over the tasks of MusicDB"):
         if durability == "power":
-            disk.sync_all(root)  # MusicDB syncs nothing
+            disk.sync_all(root)  # MusicDB syncs nothing; and the marker
         store = LocalBytes(root, durability=durability, disk=disk)
         left = Counter(name for _, name in found)
         try:
             for task, name in found:
                 left[name] -= 1
+                keep = retention.get(task.state) if due(task) is None else None
+                task = evolve(task, deadline=None if keep is None else time.time() + keep)
                 _adopt(disk, root, store, task, name, last=not left[name], sync=durability == "power")
         finally:
             store.release()
     log.info("took over %d uploads from MusicDB 7", len(found))
-    return len(found)
 
 
 def _musicdb_tasks(disk: Disk, directory: str) -> list[tuple[UploadTask, str]]:
@@ -983,30 +1021,36 @@ class LocalTree:
         with storage_errors(f"looking into the {self.name} directory"):
             return self.disk.info(self._at(path)) is not None
 
-    def place(self, uid: str, path: str, source: BinaryIO) -> PlacedFile:
+    def place(self, uid: str, path: str, source: BinaryIO, sha256: str | None = None) -> PlacedFile:
         """See `Tree.place`."""
         with storage_errors(f"putting a file into the {self.name} directory"):
             hidden, dest = self._hidden(uid, path), self._at(path)
             if self._mine(uid, path) is not None:
-                size, sha256 = self._measure(dest)
+                size, found = self._measure(dest)
             else:
                 self._discard(hidden)
                 if self.disk.info(dest) is not None:
                     raise _taken(path)
                 try:
                     self._make_hidden(uid)
-                    size, sha256 = self._copy(source, hidden)
-                    self._show(hidden, path)
+                    size, found = self._copy(source, hidden)
+                    if sha256 in (None, found):
+                        self._show(hidden, path)
                 except (OSError, UploadError):
                     self._take_back(uid, path)
                     raise
+            if sha256 not in (None, found):
+                self._take_back(uid, path)
+                raise DataLost(
+                    f"What was to become {path} has changed since it was verified; it is not in the library."
+                )
             try:
                 if self._sync:
                     self.disk.sync_directory(os.path.dirname(dest))
             except OSError:
                 self._take_back(uid, path)
                 raise
-        return PlacedFile(self.name, path, size, sha256)
+        return PlacedFile(self.name, path, size, found)
 
     def settle(self, uid: str) -> None:
         """See `Tree.settle`. Nothing is synced: what a crash brings back is found by `unsettled`."""
@@ -1086,8 +1130,8 @@ class LocalTree:
                 break
             if not info.is_dir:
                 raise StorageError(
-                    f"{at} is in the way: it is no directory of the {self.name} tree (links are not followed). "
-                    "Move it away, or choose other names.",
+                    f"{os.path.relpath(at, self.root)} is in the way: it is no directory of the {self.name} tree "
+                    "(links are not followed). Move it away, or choose other names.",
                     code="unsafe_path",
                 )
         return os.path.join(self.root, *parts)

@@ -209,11 +209,14 @@ class MemoryTree:
         self._check(path)
         return path in self.files or path in self.directories
 
-    def place(self, uid: str, path: str, source: BinaryIO) -> PlacedFile:
+    def place(self, uid: str, path: str, source: BinaryIO, sha256: str | None = None) -> PlacedFile:
         """See `Tree.place`."""
         self._check(path)
         source.seek(0)
         data = source.read()
+        found = hashlib.sha256(data).hexdigest()
+        if sha256 not in (None, found):
+            raise DataLost(f"What was to become {path} has changed since it was verified; it is not in the library.")
         with self._lock:
             if self.exists(path) and self._owners.get(path) != uid:
                 raise Conflict(

@@ -303,6 +303,11 @@ class Catalogue:
                 (uid, directory, thumbnail, preview),
             )
 
+    def unillustrate(self, uid: str) -> None:
+        """Take back what `illustrate` did; the entry stays. Without one, nothing happens."""
+        with self._writing() as db:
+            db.execute("DELETE FROM illustrations WHERE uid = ?", (uid,))
+
     def forget(self, uid: str) -> None:
         """Take back what `put` and `illustrate` did for an upload; an unknown one is no error.
 

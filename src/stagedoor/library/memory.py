@@ -90,6 +90,13 @@ class MemoryLibrary:
             illustration = Illustration(directory, thumbnail, preview)
             self._entries[uid] = evolve(self._entries[uid], illustration=illustration)
 
+    def unillustrate(self, uid: str) -> None:
+        """Take back what `illustrate` did; the entry stays. Without one, nothing happens."""
+        with self._lock:
+            self._check_open()
+            if uid in self._entries:
+                self._entries[uid] = evolve(self._entries[uid], illustration=None)
+
     def forget(self, uid: str) -> None:
         """Take back what `put` and `illustrate` did for an upload; an unknown one is no error."""
         with self._lock:
@@ -208,6 +215,9 @@ class NullLibrary:
         """Do nothing."""
 
     def illustrate(self, uid: str, directory: str, thumbnail: str, preview: str) -> None:
+        """Do nothing."""
+
+    def unillustrate(self, uid: str) -> None:
         """Do nothing."""
 
     def forget(self, uid: str) -> None:

@@ -213,6 +213,19 @@ class LibraryContract:
         library.illustrate(uid_of(1), "Artist/Name", "frame-1.jpg", "preview.webp")
         assert self.snapshot(library) == once
 
+    def test_unillustrate_leaves_the_entry(self, library: Library) -> None:
+        """The pictures were taken back: the entry is as before them, and repeating it changes nothing."""
+        library.put(uid_of(1), video_entry())
+        plain = self.snapshot(library)
+        library.illustrate(uid_of(1), "Artist/Name", "frame-1.jpg", "preview.webp")
+        library.unillustrate(uid_of(1))
+        library.unillustrate(uid_of(1))
+        assert self.snapshot(library) == plain
+
+    def test_unillustrate_of_a_stranger(self, library: Library) -> None:
+        """Nothing was put: nothing happens."""
+        library.unillustrate(uid_of(9))
+
     @pytest.mark.parametrize(
         "names",
         [

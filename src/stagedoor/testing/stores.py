@@ -828,6 +828,14 @@ class TreeContract:
         source.seek(2)
         assert tree.place(_UID, "Name.mp4", source).size == 4
 
+    def test_place_shows_nothing_but_what_was_verified(self, tree: Tree) -> None:
+        """The source has another hash than expected: it never becomes visible."""
+        with pytest.raises(DataLost):
+            tree.place(_UID, "Artist/Name.mp4", io.BytesIO(b"changed"), hashlib.sha256(b"verified").hexdigest())
+        assert not tree.exists("Artist/Name.mp4")
+        placed = tree.place(_UID, "Artist/Name.mp4", io.BytesIO(b"right"), hashlib.sha256(b"right").hexdigest())
+        assert placed.sha256 == hashlib.sha256(b"right").hexdigest()
+
     def test_place_again_adopts_the_file(self, tree: Tree) -> None:
         """A step that is repeated finds what it did, and the source is not needed."""
         placed = self._place(tree)
