@@ -16,6 +16,7 @@ from PIL import Image
 from stagedoor.content.decoder import Decoder, DecoderLimits
 from stagedoor.content.video import Video
 from stagedoor.errors import ContentRejected
+from stagedoor.library.memory import MemoryLibrary
 from stagedoor.lifecycle import State
 from stagedoor.ports import ContentType, Entry, Preprocessed, Source
 from stagedoor.tasks import JSON, PlacedFile, Plan, UploadTask, dump, load
@@ -326,23 +327,16 @@ def test_two_videos_of_one_name_have_two_places(video: Video) -> None:
 # ── import ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Recording:
+class Recording(MemoryLibrary):
     """A library that remembers what it was told."""
 
     def __init__(self) -> None:
-        self.entries: list[tuple[str, Entry]] = []
+        super().__init__()
+        self.told: list[tuple[str, Entry]] = []
 
     def put(self, uid: str, entry: Entry) -> None:
-        self.entries.append((uid, entry))
-
-    def illustrate(self, uid: str, directory: str, thumbnail: str, preview: str) -> None:
-        raise NotImplementedError
-
-    def forget(self, uid: str) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
+        self.told.append((uid, entry))
+        super().put(uid, entry)
 
 
 PLACED = PlacedFile("music", "Björk/1995 - Army of Me.mp4", 10, "b" * 64)
@@ -355,7 +349,7 @@ def test_import_tells_what_is_on_record(video: Video) -> None:
     late = load(dump(evolve(planned, annotations={"artistname": "Other"}, content={})))
     library = Recording()
     video.import_(late, library)
-    ((uid, entry),) = library.entries
+    ((uid, entry),) = library.told
     assert uid == planned.uid
     assert asdict(entry) == {
         "path": PLACED.path, "artist": "Björk", "name": "Army of Me", "release": "1995", "origin": "internet",
@@ -379,7 +373,7 @@ def test_without_a_plan(video: Video, changes: dict[str, Any]) -> None:
         with pytest.raises(ContentRejected) as caught:
             step()
         assert caught.value.code == "no_plan"
-    assert library.entries == []
+    assert library.told == []
 
 
 # ── illustrate ────────────────────────────────────────────────────────────────────────────────────────────────
