@@ -200,10 +200,16 @@ def test_add_brings_a_file_into_the_library(home: Home) -> None:
 
 
 def test_add_again_changes_nothing(lived: Home) -> None:
-    before = lived.everything()
+    def kept() -> Mapping[str, tuple[int, bytes]]:
+        return {name: what for name, what in lived.everything().items() if not name.startswith("uploads/catalogue")}
+
+    before = kept()
     assert "It is in the library and imported." in lived.run("add", "clip.mp4", "--id", "clip", *NAMES)
-    after = {name: what for name, what in lived.everything().items() if name not in ("uploads/.lock",)}
-    assert all(before[name][1] == data for name, (_, data) in after.items() if "catalogue" not in name)
+    assert "other annotations" not in lived.out
+    lived.run("add", "clip.mp4", "--id", "clip", "--annotate", "name=Other")
+    assert "It was there before under other annotations; to change them: stagedoor undo clip" in lived.out
+    changed = {name for name, what in kept().items() if before.get(name) != what}
+    assert changed <= {"uploads", "uploads/.lock"}
 
 
 def test_add_plan_shows_where_it_would_go_and_touches_nothing(home: Home) -> None:
@@ -449,6 +455,15 @@ def test_a_reader_that_goes_away_is_no_error(home: Home) -> None:
         process.stdout.close()
         assert process.wait(60) == 141
         assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("argv", [("list",), ("list", "--json")])
+def test_an_output_that_cannot_be_written_is_told(argv: tuple[str, ...], home: Home) -> None:
+    home.put(*(some(f"upload-{n:04}") for n in range(200)))
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(home.command(*argv), cwd=home.path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "stagedoor: No space left on device.\n")
 
 
 # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -127,6 +127,10 @@ def main(argv: Sequence[str] | None = None, *, clock: Clock = time.time) -> int:
             return READER_GONE
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
+        except OSError as error:  # the output cannot be written
+            _drop_output()
+            call.err.say(f"stagedoor: {_sentence(error)}", "red")
+            return FAILED
     return status
 
 
@@ -139,6 +143,8 @@ def _run(call: _Call) -> int:
         call.err.say("Stopped. What was done is on record; the same command again goes on.")
         return stopped.status
     except (UploadError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is None:
+            raise
         return call.fail(error)
 
 
@@ -1094,9 +1100,9 @@ class _Errand:
                 case State.INTEGRATED if self.imports:
                     uploads.start_import(self.uploadid)
                 case State.INTEGRATED:
-                    return self.end(FINE, None, "It is in the library, and not imported.")
+                    return self.end(FINE, None, "It is in the library, and not imported.", *self._too_late(task))
                 case State.IMPORTCOMPLETE:
-                    return self.end(FINE, None, "It is in the library and imported.")
+                    return self.end(FINE, None, "It is in the library and imported.", *self._too_late(task))
                 case _:
                     return self.end(FAILED, task.code, task.message or f"It is {task.state}.")
 
@@ -1120,6 +1126,10 @@ class _Errand:
         if not self.integrate:
             self.end(FINE, None, "It is ready; nothing in the library was touched.")
         return self.integrate
+
+    def _too_late(self, task: UploadTask) -> Iterator[str]:
+        if any(task.annotations.get(key) != value for key, value in self.annotations.items()):
+            yield f"It was there before under other annotations; to change them: stagedoor undo {task.id}"
 
     def _arrived(self, task: UploadTask | None) -> UploadTask:
         if task is None:
