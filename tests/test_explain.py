@@ -151,8 +151,7 @@ def shaky() -> House:
 
 
 def shaken() -> House:
-    house = House().send(b"shaky film").perform().perform().perform()
-    return house.later(-60)
+    return House().send(b"shaky film").perform().perform().perform()
 
 
 def given_up() -> House:
@@ -422,10 +421,10 @@ uploadcomplete
 
 shaken
 uploadcomplete
-  All 10 bytes of “film.mp4” are here; their SHA-1 was found right 3 minutes ago.
+  All 10 bytes of “film.mp4” are here; their SHA-1 was found right 4 minutes ago.
   > The management thread looks at the content.
   > Attempt 3 of 3 failed: The preprocess step shakes.
-  > That was the last one: it becomes invalidcontent in 16 seconds.
+  > That was the last one: it becomes invalidcontent at once.
   - It can be neither integrated nor imported: its content has not been looked at yet. Wait until it has. []
 
 given_up

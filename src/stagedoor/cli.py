@@ -38,7 +38,7 @@ import time
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -1495,7 +1495,11 @@ def _add(call: _Call) -> int:
     with _stoppable(call.err) as stop, call.uploads(create=True) as uploads, bars.shown():
         uploads.subscribe(bars.hear)
         with ThreadPoolExecutor(_FILES_AT_ONCE, "stagedoor-add") as pool:
-            for future in [pool.submit(d.run, uploads, stop, bars, taken) for d in deliveries]:
+            futures = [pool.submit(d.run, uploads, stop, bars, taken) for d in deliveries]
+            # A signal that arrives just before the main thread goes to sleep is handled only when it wakes up.
+            while wait(futures, timeout=0.5).not_done:
+                pass
+            for future in futures:
                 future.result()
     errands = [delivery.errand for delivery in deliveries]
     statuses = {errand.status for errand in errands}
