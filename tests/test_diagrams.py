@@ -605,6 +605,13 @@ def test_graphviz_draws_what_the_dot_says() -> None:
     assert all(f'id="{first}"' in told for first in re.findall(r' id="([^"]+)"', dot()))
 
 
+@pytest.mark.skipif(not graphviz(), reason="neither pygraphviz nor dot is here")
+def test_what_is_no_dot_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="could not draw") as caught:
+        draw("digraph {{{", "png")
+    assert caught.value.code == "graphviz_failed"
+
+
 def test_without_graphviz_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "pygraphviz", None)
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from importlib import import_module
 from typing import Final, Literal, TypeAlias
 
@@ -388,13 +389,11 @@ def draw(text: str, kind: Literal["png", "svg"], *, dpi: int = 144, background: 
         drawn = _draw_by_program(text, kind, settings)
     else:
         with _LOCK:
-            graph = pygraphviz.AGraph(string=text)
             try:
-                drawn = bytes(graph.draw(format=kind, prog="dot", args=" ".join(settings)))
+                with closing(pygraphviz.AGraph(string=text)) as graph:
+                    drawn = bytes(graph.draw(format=kind, prog="dot", args=" ".join(settings)))
             except (ValueError, OSError) as error:
                 raise ConfigurationError(f"pygraphviz could not draw: {error}", code="graphviz_failed") from error
-            finally:
-                graph.close()
     return _marked(drawn, kind, sha256(text))
 
 
