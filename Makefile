@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench campaign clean
+.PHONY: help demo test check format bench docs diagrams campaign clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,15 @@ format: $(READY) ## Let ruff format and mend what it can
 
 bench: $(READY) ## The engine against the bare loops it stands on (E1 to E3)
 	@$(BIN)/python bench/engine.py
+
+docs: $(READY) ## The documentation as HTML, without a warning
+	@$(BIN)/python -m pip install --quiet --group docs
+	@$(BIN)/python docs/tables.py
+	@$(BIN)/sphinx-build -W -n -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+diagrams: $(READY) ## The pictures and charts of the life cycle, from its table
+	@$(BIN)/python -m stagedoor.diagrams --write diagrams
 
 campaign: $(READY) ## The model for minutes, on every set of adapters
 	@STAGEDOOR_EXAMPLES=3000 $(BIN)/python -m pytest tests/test_model.py -q

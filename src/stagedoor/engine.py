@@ -23,7 +23,7 @@ import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Self
 
 from attrs import define, field
@@ -45,7 +45,7 @@ from .errors import (
     UploadError,
     WrongState,
 )
-from .lifecycle import DEADLINE_STATES, Kind, Row, Standing, State, Trigger, due, ladders, machine, row_taken
+from .lifecycle import DEADLINE_STATES, By, Kind, Row, Standing, State, Trigger, due, ladders, machine, row_taken
 from .notices import Notice, NoticeKind
 from .ports import (
     Buffer,
@@ -259,8 +259,9 @@ class Uploads:
                 resources=resources,
             )
         except BaseException:
-            for close in reversed(resources):
-                close()
+            with ExitStack() as stack:
+                for close in resources:
+                    stack.callback(close)
             raise
         uploads.recovery.adopted = adopted
         return uploads
@@ -270,10 +271,18 @@ class Uploads:
         if self._closed:
             return
         self._closed = True
-        self.work.close()
-        self.bus.close()
-        for close in reversed(self._resources):
-            close()
+        with self._idle:  # what is being written has to be on record before another process may own the directory
+            self._idle.wait_for(lambda: not self._locks)
+        with ExitStack() as stack:
+            for close in self._resources:
+                stack.callback(close)
+            stack.callback(self.bus.close)
+            stack.callback(self.work.close)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     def __enter__(self) -> Self:
         return self
@@ -369,6 +378,9 @@ class Uploads:
                 raise
             except Refused:
                 raise  # nothing was stored
+            except Conflict:
+                self._take_back(task)  # nothing is wrong with the disk: somebody has to send again
+                raise
             except (StorageError, DataLost) as error:
                 self._drop(task)
                 now = self._load(uploadid)
@@ -377,8 +389,18 @@ class Uploads:
                     self._event(Trigger.FAIL, now, failure=error)
                 raise
             except BaseException:
-                self._drop(task)
+                self._take_back(task)
                 raise
+
+    def _take_back(self, task: UploadTask) -> None:
+        """After an error between appending and recording: back to what is on record, unless that has moved on."""
+        self._drop(task)
+        try:
+            now = self._tasks.get(task.id)
+            if now is not None and now.key == task.key and now.state is State.WAITFORCHUNK:
+                self._bytes.rollback(task.key)
+        except UploadError as error:
+            log.warning("upload %s: taking back a chunk has to wait: %s", task.id, error.sentence)
 
     def _receive(self, task: UploadTask, offset: int, data: Buffer) -> UploadTask:
         digest = self._digest_with(self._live.get(task.uid), task, offset, data)
@@ -590,8 +612,6 @@ class Uploads:
             How many uploads expired.
         """
         now, expired = self.clock(), 0
-        if isinstance(self._bytes, Quarantine):
-            self._bytes.age_out(now - self.settings.quarantine)
         for summary in self._tasks.list():
             if summary.deadline is not None and summary.deadline <= now and summary.state in DEADLINE_STATES:
                 try:
@@ -601,6 +621,11 @@ class Uploads:
                     continue  # somebody was faster
                 except UploadError as error:  # promise 9
                     log.error("upload %s cannot expire now: %s", summary.id, error.sentence)
+        if isinstance(self._bytes, Quarantine):
+            try:
+                self._bytes.age_out(now - self.settings.quarantine)
+            except UploadError as error:
+                log.error("the quarantine cannot be emptied now: %s", error.sentence)
         return expired
 
     # ── creating ──────────────────────────────────────────────────────────────────────────────────────────
@@ -784,21 +809,24 @@ class Uploads:
     def _commit_chunk(self, row: Row, session: Session) -> UploadTask:
         task, chunk = session.task, session.chunk
         assert chunk is not None
+        if not chunk.record:
+            return task  # not on record, so nobody may see it: `complete` follows, or the chunk is taken back
         live = self._live.get(task.uid)
         if live is None:
             # After a restart: the bytes before this one are hashed again, by the worker, at the end.
             live = _Live(task, None)
             self._remember(live)
         if live.task.offset != task.offset:  # no replay
-            if live.sha1 is not None and chunk.record:
+            if live.sha1 is not None:
                 live.sha1.update(chunk.data)
             live.task = task
-        if chunk.record:
-            if session.now - task.updated > self.settings.checkpoint:
-                task = live.task = self._checkpoint(row, task, session.now)
-            self._publish(self._request_chunk(task))
-            if task.offset == task.filesize:
-                self._submit(task)
+        keep = self.settings.retention.get(task.state)
+        pause = self.settings.checkpoint if keep is None else min(self.settings.checkpoint, keep / 2)
+        if session.now - task.updated > pause:
+            task = live.task = self._checkpoint(row, task, session.now)
+        self._publish(self._request_chunk(task))
+        if task.offset == task.filesize:
+            self._submit(task)
         return task
 
     def _checkpoint(self, row: Row, task: UploadTask, now: float) -> UploadTask:
@@ -837,7 +865,7 @@ class Uploads:
         with self._claimed(task.id):
             now = self._load(task.id)
             if now is not None and now.uid == task.uid and due(now) is trigger:
-                self._perform(task.id)
+                self._perform(task.id, at_once=True)
         after = self._need(task.id)
         if after.uid == task.uid and after.wanted is trigger:
             raise StorageError(f"It could not be done now and is tried again: {after.message}", code=after.code)
@@ -867,13 +895,13 @@ class Uploads:
             finally:
                 self._flush()
 
-    def _perform(self, uploadid: str) -> bool:
+    def _perform(self, uploadid: str, *, at_once: bool = False) -> bool:
         with self._locked(uploadid):
             task = self._load(uploadid)
             trigger = due(task) if task is not None else None
             if task is None or trigger is None:
                 return False
-            if task.step is not None and task.step.not_before > self.clock():
+            if not at_once and task.step is not None and task.step.not_before > self.clock():
                 return False
             if trigger is Trigger.START_IMPORT:
                 self._event(trigger, task)
@@ -939,7 +967,9 @@ class Uploads:
             # and gets there when the attempts are used up.
             refused = isinstance(error, Refused) and not isinstance(error, StorageFull)
             if session.step is not Trigger.UNDO or not (refused or session.given_up is not None):
-                again.retry_at = again.now + self.settings.backoff * 4.0 ** min(task.step.attempt - 1, 10)
+                left = task.step.attempt < self.settings.attempts
+                pause = self.settings.backoff * 4.0 ** min(task.step.attempt - 1, 10)
+                again.retry_at = again.now + (pause if left or session.given_up is not None else 0.0)
             log.warning("step %s of upload %s gave up: %s", session.step, task.id, again.failure.sentence)
             self._event(Trigger.RELEASE, task, session=again)
 
@@ -981,9 +1011,7 @@ class Uploads:
                 lost[summary.id] = found.lost[summary.key]
                 log.error("upload %s: %s", summary.id, lost[summary.id])
                 if summary.state is State.WAITFORCHUNK:
-                    task = self._tasks.get(summary.id)
-                    if task is not None:
-                        self._event(Trigger.FAIL, task, failure=DataLost(f"Data was lost. {lost[summary.id]}"))
+                    self._fail_lost(summary, lost[summary.id])
                     continue
             if summary.due is not None:
                 intents.add(summary.uid)
@@ -995,6 +1023,14 @@ class Uploads:
                 if uid not in intents:
                     tree.settle(uid)
         self.recovery = Recovery(len(summaries), lost, quarantined, found.deleted)
+
+    def _fail_lost(self, summary: Summary, reason: str) -> None:
+        try:
+            task = self._tasks.get(summary.id)
+            if task is not None:
+                self._event(Trigger.FAIL, task, failure=DataLost(f"Data was lost. {reason}"))
+        except UploadError as error:  # promise 9: one upload does not stop the start
+            log.error("upload %s: its failure cannot be recorded now: %s", summary.id, error.sentence)
 
     # ── helpers ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -1014,8 +1050,8 @@ class Uploads:
             return live.task
         try:
             offset = self._bytes.size(task.key)
-        except DataLost:
-            return task  # the next chunk finds out, and says so
+        except (DataLost, StorageError):
+            return task  # the next chunk finds out, and says so; a list of all uploads is not spoiled by one
         return task if offset == task.offset else evolve(task, offset=offset)
 
     def _need(self, uploadid: str) -> UploadTask:
@@ -1099,6 +1135,8 @@ class Uploads:
                 held.users -= 1
                 if not held.users:
                     del self._locks[uploadid]
+            if self._closed:
+                self._notify()
             self._flush()
 
     def _hold(self, more: int) -> None:
@@ -1135,14 +1173,15 @@ def _duplicate(task: UploadTask, offer: Offer) -> Duplicate | None:
         if new != known and not (new is None and name in ("filesize", "sourcechecksum")):
             return Duplicate(
                 f"The id {task.id} belongs to another upload: its {name} is {known!r}, not {new!r}. Choose another id, "
-                "or remove that upload first."
+                "remove that upload first, or declare what was not known then."
             )
     return None
 
 
 def _wrong_state(trigger: Trigger, task: UploadTask) -> str:
     sources = sorted({source.value for (t, source) in _LADDERS if t is trigger})
-    possible = sorted({t.value for (t, source) in _LADDERS if source is task.state})
+    rows = [row for (_, source), ladder in _LADDERS.items() if source is task.state for row in ladder]
+    possible = sorted({row.trigger.value for row in rows if By.CLIENT in row.by})
     return (
         f"{trigger} is not possible in state {task.state}. It needs: {', '.join(sources)}. "
         f"Possible now: {', '.join(possible) or 'nothing'}."

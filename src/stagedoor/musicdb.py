@@ -163,7 +163,8 @@ def _allow(config: Configuration) -> bool:
 
 
 def _check_database(database: object) -> None:
-    missing = [name for name in ("put", "illustrate", "forget", "close") if not callable(getattr(database, name, None))]
+    methods = [name for name in vars(Library) if not name.startswith("_")]
+    missing = [name for name in methods if not callable(getattr(database, name, None))]
     if database is not None and missing:
         raise TypeError(
             f"The database must be a stagedoor Library or None, not {type(database).__name__}: "
@@ -351,9 +352,9 @@ class UploadManager:
             raise TypeError(f"The message must be a str or None, not {type(message).__name__}.")
         uploadid = "" if task is None else _id_of(task)
         found = None
-        if task is not None and any(summary.id == uploadid for summary in self.uploads.list()):
-            with suppress(UploadError):  # removed just now
-                found = self.uploads.get(uploadid)
+        if task is not None:
+            with suppress(UploadError):  # it is no id at all
+                found = self.uploads.find(uploadid)
         if found is not None and task is not None and task.get("uid", found.uid) != found.uid:
             found = None
         self._tell(Notice(kind, uploadid, found, message))

@@ -353,7 +353,7 @@ class Tree(Protocol):
         ...
 
     def settle(self, uid: str) -> None:
-        """Forget what is only needed to adopt; called when the placement is on record."""
+        """Forget what is only needed to adopt or to repeat; called when the placement, or the removal, is on record."""
         ...
 
     def unsettled(self) -> Sequence[str]:
@@ -364,15 +364,18 @@ class Tree(Protocol):
         """Take back what `place` did for a ``uid`` and was not settled, and directories that are empty again."""
         ...
 
-    def check(self, file: PlacedFile) -> bool:
-        """Whether a placed file is still the one that was placed, or gone. Reads the file."""
+    def check(self, uid: str, file: PlacedFile) -> bool:
+        """Whether a file that was placed for an upload is still the same, or gone. Reads the file."""
         ...
 
-    def remove(self, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
-        """Remove files of ours, and directories that are empty then, durably. Idempotent.
+    def remove(self, uid: str, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
+        """Take back what is on record as placed for an upload, and directories that are empty then, durably.
+
+        May be interrupted and repeated until `settle`: what was taken once is known, and a file that somebody
+        else has placed there since, be it the same bytes, is not touched.
 
         Raises:
-            Conflict: ``changed_since``: a file is not the one that was placed. Nothing was removed.
+            Conflict: ``changed_since``: a file is not the one that was placed; it is kept.
         """
         ...
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import io
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -40,6 +41,8 @@ from .settings import Settings
 from .tasks import JSON, Finding, PlacedFile, Plan, Step, UploadTask, check_annotations, evolve
 
 __all__ = ["Chunk", "Declaration", "Ports", "Session", "pending_name"]
+
+log = logging.getLogger(__name__)
 
 _BLOCK: Final = 1 << 20
 _FINAL_ERRORS: Final = frozenset({"destination_exists", "unsafe_path"})
@@ -251,11 +254,11 @@ class Session:
         if self.given_up is not None:
             self.failure = self.given_up
             return False
-        expected = self.task.sourcechecksum
-        if expected is None or expected == self._digest:
+        expected, found = self.task.sourcechecksum, self._digest
+        if expected in (None, found):
             return True
         self.failure = DataLost(
-            f"The file that arrived has the SHA-1 {self._digest}, but {expected} was declared. Send it again.",
+            f"The file that arrived has the SHA-1 {found}, but {expected} was declared. Send it again.",
             code="checksum_mismatch",
         )
         return False
@@ -303,7 +306,7 @@ class Session:
         assert self.step is not None
         plan = self.task.plan
         if self.step is Trigger.INTEGRATE and (plan is None or self._attempt == 1):
-            plan = self.plan
+            plan = self._plan_if_it_can_be
         self.task = evolve(self.task, step=Step(self.step, self.token, self._attempt, self.now), plan=plan)
 
     def holds_step(self) -> bool:
@@ -419,8 +422,14 @@ class Session:
 
     def note_request(self) -> None:
         """Integration is wanted, and import if asked for."""
+        task = self.task
+        waiting = task.step is not None  # its message says why
         self.task = evolve(
-            self.task, wanted=Trigger.INTEGRATE, import_wanted=self.trigger_import, message=None, code=None
+            task,
+            wanted=Trigger.INTEGRATE,
+            import_wanted=task.import_wanted or self.trigger_import,
+            message=task.message if waiting else None,
+            code=task.code if waiting else None,
         )
 
     # ── library ───────────────────────────────────────────────────────────────────────────────────────────
@@ -452,6 +461,16 @@ class Session:
                 problems.append(Finding(error.code, "reject", error.sentence))
         return attrs.evolve(plan, directories=tuple(directories), problems=tuple(problems))
 
+    @cached_property
+    def _plan_if_it_can_be(self) -> Plan | None:
+        try:
+            return self.plan
+        except ContentRejected as error:
+            return Plan((), problems=(Finding(error.code, "reject", error.sentence),))
+        except Exception:  # the work of the step meets it again, where it is counted, told and tried again
+            log.exception("upload %s cannot be planned", self.task.id)
+            return None
+
     def placed_in_library(self) -> bool:
         """Every planned file is in its tree, whole and with the verified hash. Slow."""
         if self.given_up is not None:
@@ -463,7 +482,9 @@ class Session:
     @cached_property
     def _placement(self) -> tuple[PlacedFile, ...] | None:
         plan = self.task.plan
-        assert plan is not None
+        if plan is None:
+            _ = self.plan  # what went wrong at the beginning of the step goes wrong again, or was passing
+            raise StorageError("The plan could not be made at first.", code="no_plan_yet")
         try:
             for problem in plan.problems:
                 if problem.severity == "reject":
@@ -575,16 +596,21 @@ class Session:
         self._settle_afterwards()
 
     def library_untouched(self) -> bool:
-        """Every file that the import placed is as it was, or gone. Reads them all: slow."""
-        return self._changed_file is None
+        """Something is on record as placed, and every file of it is as it was, or gone. Reads them all: slow."""
+        return bool(self.task.placed) and self._changed_file is None
 
     @cached_property
     def _changed_file(self) -> PlacedFile | None:
-        return next((file for file in self.task.placed if not self._tree(file.root).check(file)), None)
+        return next((file for file in self.task.placed if not self._tree(file.root).check(self.task.uid, file)), None)
 
     def _library_untouched_refusal(self) -> Refused | None:
         file = self._changed_file
-        assert file is not None
+        if file is None:
+            return Refused(
+                "Nothing is on record about the files in the library, so nothing can be taken back. "
+                "Remove them by hand if they are not wanted.",
+                code="nothing_on_record",
+            )
         return Refused(
             f"{file.path} in the {file.root} directory has changed since the import; undo would lose the change. "
             "Restore it, or remove it by hand.",
@@ -596,7 +622,10 @@ class Session:
         self.task = evolve(self.task, wanted=Trigger.UNDO, import_wanted=False, step=None, message=None, code=None)
 
     def undone(self) -> bool:
-        """Files, directories and entry are gone from library and music database. Slow; ``False`` changes nothing."""
+        """Files, directories and entry are gone from library and music database. Slow.
+
+        Before anything is taken, everything is looked at: only a file that changes in between makes it end half-way.
+        """
         if self.given_up is not None:
             self.failure = self.given_up
             return False
@@ -610,11 +639,9 @@ class Session:
             return False
         self.ports.library.forget(task.uid)
         for root, tree in trees.items():
-            unrecorded = set(_artwork_paths(task, root)) - {f.path for f in task.placed if f.root == root}
-            directories = _directories(task.created_directories, root)
-            tree.withdraw(task.uid, unrecorded, ())
             try:
-                tree.remove([f for f in task.placed if f.root == root], directories)
+                files = [file for file in task.placed if file.root == root]
+                tree.remove(task.uid, files, _directories(task.created_directories, root))
             except Conflict as error:  # changed between the check and now
                 self.failure = Refused(error.sentence, code=error.code)
                 return False
@@ -626,6 +653,7 @@ class Session:
             self.task, plan=None, placed=(), created_directories=(), videofile=None, artworkfile=None,
             step=None, wanted=None, import_wanted=False, message=None, code=None,
         )  # fmt: skip
+        self._settle_afterwards()
 
     # ── end ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -684,7 +712,8 @@ class Session:
                 for f in (*task.plan.files, *task.plan.artwork)
                 if f.root == root and (root, f.path) not in recorded and _reachable(tree, f.path)
             ]
-            directories = [] if task.placed else _directories(task.plan.directories, root)
+            kept = any(file.root == root for file in task.placed)
+            directories = [] if kept else _directories(task.plan.directories, root)
             directories = [d for d in directories if _reachable(tree, f"{d}/x")]
             tree.withdraw(task.uid, paths, directories)
 
@@ -711,10 +740,6 @@ def _file_too_large(size: int, limit: int) -> TooLarge:
 
 def _directories(names: Iterable[str], root: str) -> list[str]:
     return [name.partition("/")[2] for name in names if name.startswith(root + "/")]
-
-
-def _artwork_paths(task: UploadTask, root: str) -> list[str]:
-    return [file.path for file in task.plan.artwork if file.root == root] if task.plan is not None else []
 
 
 def _read_exactly(file: BinaryIO, size: int) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
+from .errors import ConfigurationError
 from .lifecycle import State
 
 __all__ = ["Settings"]
@@ -40,7 +41,8 @@ class Settings:
         free_floor: Room that a new upload must leave on the disk.
         attempts: How often a slow step is tried before it counts as failed.
         backoff: Pause before the second attempt; each further one is four times as long.
-        retention: How long an upload may rest in a state before it expires; ``None`` for ever.
+        retention: How long an upload may rest in a state before it expires; ``None`` for ever. States that are
+            left out keep their default.
         checkpoint: A chunk renews the document, and with it the deadline, when the document is older than this.
         quarantine: How long things stay in quarantine.
         sweep: Pause between two looks for what has expired.
@@ -61,3 +63,17 @@ class Settings:
     checkpoint: float = 3_600.0
     quarantine: float = 30 * _DAY
     sweep: float = 60.0
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("chunk_size", "max_chunk", "max_file_size", "max_annotation_depth", "attempts"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"The setting {name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("max_annotations", "max_uploads", "max_unfinished", "free_floor", "backoff", "checkpoint",
+                     "quarantine", "sweep"):  # fmt: skip
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"The setting {name} must not be negative.")
+        strangers = [state for state in self.retention if state not in _RETENTION]
+        if strangers:
+            raise ConfigurationError(f"Uploads never rest in {strangers[0]!r}: it can have no retention.")
+        # What is not said is as usual, and not for ever.
+        object.__setattr__(self, "retention", {**_RETENTION, **self.retention})

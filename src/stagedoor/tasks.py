@@ -477,8 +477,9 @@ class UploadTask:
 
     @property
     def extension(self) -> str:
-        """Extension of the uploaded file, from its stored name."""
-        return self.destinationpath.rpartition(".")[2]
+        """Extension of the uploaded file, from its stored name; ``bin`` without one."""
+        _, dot, extension = self.destinationpath.rpartition("/")[2].rpartition(".")
+        return extension if dot and extension else "bin"
 
     @property
     def open_questions(self) -> tuple[Finding, ...]:

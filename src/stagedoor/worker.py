@@ -42,7 +42,7 @@ class Worker:
 
     def start(self) -> None:
         """Start the dispatcher and the pool. Starting twice is no error."""
-        if self._dispatcher is None:
+        if self._dispatcher is None or not self._dispatcher.is_alive():
             self._stop.clear()
             self._dispatcher = threading.Thread(target=self._run, name="stagedoor-management", daemon=True)
             self._dispatcher.start()
@@ -54,8 +54,10 @@ class Worker:
         dispatcher, self._dispatcher = self._dispatcher, None
         if dispatcher is not None:
             self._stop.set()
-            self.uploads.work.wake()
-            dispatcher.join()
+            while dispatcher.is_alive():
+                # Another worker of the same queue may have taken the call for its own.
+                self.uploads.work.wake()
+                dispatcher.join(1.0)
 
     def step(self) -> bool:
         """Do the next thing that is due, now and in this thread.
@@ -81,21 +83,31 @@ class Worker:
         raise RuntimeError(f"There is still work after {limit} steps.")
 
     def _run(self) -> None:
-        uploads = self.uploads
         with ThreadPoolExecutor(self._threads, "stagedoor-step") as pool:
-            while not self._stop.is_set():
-                now = uploads.clock()
-                if now - self._swept >= uploads.settings.sweep:
-                    self._swept = now
-                    self._sweep()
-                self._slots.acquire()
-                item = None if self._stop.is_set() else uploads.work.take(now)
-                if item is None:
-                    self._slots.release()
-                    if not self._stop.is_set():
-                        uploads.work.wait(now, uploads.settings.sweep)
-                else:
-                    pool.submit(self._perform_in_pool, item)
+            while not (self._stop.is_set() or self.uploads.closed):
+                try:
+                    self._dispatch(pool)
+                except Exception:  # promise 9: the dispatcher outlives a queue that fails
+                    log.exception("looking for work failed")
+                    self._stop.wait(self.uploads.settings.backoff or 0.1)
+
+    def _dispatch(self, pool: ThreadPoolExecutor) -> None:
+        uploads = self.uploads
+        if uploads.clock() - self._swept >= uploads.settings.sweep:
+            self._swept = uploads.clock()
+            self._sweep()
+        self._slots.acquire()
+        item = None
+        try:
+            now = uploads.clock()  # after the wait for a free thread: something may have become due meanwhile
+            item = None if self._stop.is_set() else uploads.work.take(now)
+        finally:
+            if item is None:
+                self._slots.release()
+        if item is not None:
+            pool.submit(self._perform_in_pool, item)
+        elif not self._stop.is_set():
+            uploads.work.wait(now, uploads.settings.sweep)
 
     def _perform_in_pool(self, item: WorkItem) -> None:
         try:

@@ -22,7 +22,7 @@ from stagedoor.adapters.local import LocalBytes, LocalTasks, LocalTree, adopt_mu
 from stagedoor.errors import Conflict, UploadError
 from stagedoor.lifecycle import State
 from stagedoor.tasks import PlacedFile, UploadTask, evolve
-from stagedoor.testing.disk import POLICIES, Call, CarelessDisk, Crash, FuseDisk, SimulatedDisk
+from stagedoor.testing.disk import POLICIES, Call, CarelessDisk, Crash, FuseDisk, Policy, SimulatedDisk
 from stagedoor.testing.stores import full_task, upload_task
 
 UID, OTHER = f"{1:032x}", f"{2:032x}"
@@ -253,8 +253,9 @@ class TreeLife(Life):
         # Undo.
         files = [PlacedFile("music", path, len(data), _sha256(data)) for path, data in self.recorded.items()]
         self.recorded.clear()
-        tree.remove(files, ["A/B"])
+        tree.remove(UID, files, ["A/B"])
         self.possible.clear()
+        tree.settle(UID)
 
     def _place(self, tree: LocalTree, uid: str, path: str, data: bytes) -> None:
         self.owner[path] = uid
@@ -296,8 +297,8 @@ class TreeLife(Life):
                 tree.withdraw(uid, mine, ["C/D", "C"])
             else:  # an undo
                 files = [PlacedFile("music", path, len(data), _sha256(data)) for path, data in mine.items()]
-                tree.withdraw(uid, mine, [])
-                tree.remove(files, ["A/B"])
+                tree.remove(UID, files, ["A/B"])
+                tree.settle(UID)
         for disk in (after, after.crash("none"), after.crash("all")):
             assert self._visible(disk) == {**theirs, **self.recorded}
             directories = {path for path in disk.directories("/music") if not path.startswith(".stagedoor")}
@@ -555,6 +556,41 @@ def test_the_note_of_a_move_that_failed_adopts_no_stranger() -> None:
         assert after.files("/music")["1.mp4"] == b"again"
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_an_undo_that_goes_on_after_a_power_cut_spares_what_came_since(policy: Policy) -> None:
+    """Somebody else places the same bytes under the same name before the undo goes on."""
+    path, data = "A/1.mp4", _BYTES[:700]
+    ours = PlacedFile("music", path, len(data), _sha256(data))
+
+    def prepared() -> SimulatedDisk:
+        disk = SimulatedDisk()
+        disk.mkdir("/music")
+        tree = LocalTree("music", "/music", disk=disk)
+        tree.place(UID, path, BytesIO(data))
+        tree.settle(UID)
+        disk.sync_all("/")
+        return disk
+
+    whole = FuseDisk(prepared())
+    LocalTree("music", "/music", disk=whole).remove(UID, [ours], ["A"])
+    for at in range(1, len(whole.calls) + 1):
+        fuse = FuseDisk(disk := prepared(), at=at)
+        with pytest.raises(Crash):
+            LocalTree("music", "/music", disk=fuse).remove(UID, [ours], ["A"])
+        fuse.release()
+        after = disk.crash(policy)
+        tree = LocalTree("music", "/music", disk=after)
+        if not tree.exists(path):
+            tree.place(OTHER, path, BytesIO(data))
+            tree.settle(OTHER)
+            tree.remove(UID, [ours], ["A"])
+            assert tree.exists(path), f"call {at} of {len(whole.calls)}"
+        else:
+            tree.remove(UID, [ours], ["A"])
+            assert not tree.exists(path)
+        tree.settle(UID)
+
+
 # ── nothing may be left out ───────────────────────────────────────────────────────────────────────────────────
 
 _MATTERS = frozenset({
@@ -568,6 +604,7 @@ _ELSEWHERE = {
     ("unlink", "_copy_file"): "only after a crash that left one, and recovery there needs it in one case of many",
     ("unlink", "_rename"): "only if another upload was taken back at that moment: the contract's threads",
     ("unlink", "_discard"): "test_the_note_of_a_move_that_failed_adopts_no_stranger, and the contract",
+    ("sync_directory", "_take"): "test_an_undo_that_goes_on_after_a_power_cut_spares_what_came_since",
     ("unlink", "adopt_musicdb"): "test_the_mark_of_a_takeover_is_gone_at_its_end",
     ("sync_all", "_adopt_all"): "test_what_musicdb_did_not_sync_is_synced_when_it_is_taken_over",
 }

@@ -361,7 +361,8 @@ def _tree(disk: FuseDisk, code: int) -> None:
         (lambda: tree.withdraw(UID, ["A/B/1.mp4"], ["A", "A/B"]), {"A/B/1.mp4": bytes(2000)}, {}),
         (lambda: tree.place(UID, "A/B/1.mp4", BytesIO(bytes(2000))), {}, {"A/B/1.mp4": bytes(2000)}),
         (lambda: tree.settle(UID), {"A/B/1.mp4": bytes(2000)}, {"A/B/1.mp4": bytes(2000)}),
-        (lambda: tree.remove([placed], ["A", "A/B"]), {"A/B/1.mp4": bytes(2000)}, {}),
+        (lambda: tree.remove(UID, [placed], ["A", "A/B"]), {"A/B/1.mp4": bytes(2000)}, {}),
+        (lambda: tree.settle(UID), {}, {}),
     ]
     for number, (step, before, after) in enumerate(steps):
         try:

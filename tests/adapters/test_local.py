@@ -323,11 +323,24 @@ def test_a_record_with_a_wrong_bit_is_not_believed(tmp_path: Path, flip: int) ->
     store.release()
 
 
+def test_what_a_file_manager_leaves_beside_the_data_does_no_harm(tmp_path: Path) -> None:
+    store = LocalBytes(str(tmp_path), durability="process")
+    store.create(KEY, NAME)
+    store.append(KEY, 0, b"data")
+    store.commit(KEY)
+    store.release()
+    (tmp_path / "data" / KEY / "Thumbs.db").write_bytes(b"x")
+    store = LocalBytes(str(tmp_path), durability="process")
+    assert store.recover({KEY: State.WAITFORCHUNK}).offsets == {KEY: 4}
+    store.delete(KEY)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
 def test_two_files_in_a_place_are_not_guessed_between(tmp_path: Path) -> None:
     store = LocalBytes(str(tmp_path), durability="process")
     store.create(KEY, NAME)
     store.release()
-    (tmp_path / "data" / KEY / "other.mp4").write_bytes(b"x")
+    (tmp_path / "data" / KEY / f"video-{'a' * 40}.mp4").write_bytes(b"x")
     store = LocalBytes(str(tmp_path), durability="process")
     assert set(store.recover({KEY: State.WAITFORCHUNK}).lost) == {KEY}
     store.delete(KEY)
@@ -528,8 +541,8 @@ def test_a_link_in_the_way_is_not_followed(tree: LocalTree, tmp_path: Path, path
     for attempt in (
         lambda: tree.place(UID, path, io.BytesIO(b"mine")),
         lambda: tree.exists(path),
-        lambda: tree.check(placed),
-        lambda: tree.remove([placed], []),
+        lambda: tree.check(UID, placed),
+        lambda: tree.remove(UID, [placed], []),
         lambda: tree.withdraw(UID, [path], []),
         lambda: tree.missing_directories("Artist/Album/Name.mp4"),
     ):
@@ -546,7 +559,7 @@ def test_a_link_with_the_name_is_a_conflict_and_no_file_of_ours(tree: LocalTree,
     with pytest.raises(Conflict):
         tree.place(UID, "Name.mp4", io.BytesIO(b"data"))
     placed = tree.place(UID, "Other.mp4", io.BytesIO(b"data"))
-    assert not tree.check(PlacedFile("music", "Name.mp4", placed.size, placed.sha256))
+    assert not tree.check(UID, PlacedFile("music", "Name.mp4", placed.size, placed.sha256))
     link.unlink()
     link.symlink_to(tmp_path / "nowhere")
     with pytest.raises(Conflict):
@@ -558,7 +571,7 @@ def test_a_pipe_with_the_name_blocks_nobody(tree: LocalTree, tmp_path: Path) -> 
     os.mkfifo(tmp_path / "Music" / "Name.mp4")
     with pytest.raises(Conflict):
         tree.place(UID, "Name.mp4", io.BytesIO(b"data"))
-    assert not tree.check(PlacedFile("music", "Name.mp4", 0, "a" * 64))
+    assert not tree.check(UID, PlacedFile("music", "Name.mp4", 0, "a" * 64))
 
 
 @pytest.mark.parametrize("what", ["link", "file", "directory link"])

@@ -24,27 +24,30 @@ class LocalQueue:
 
     def __init__(self) -> None:
         self._heap: list[WorkItem] = []
-        self._queued: set[WorkItem] = set()
+        self._due: dict[tuple[str, str], float] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._woken = False
 
     def submit(self, item: WorkItem) -> None:
-        """See `WorkQueue.submit`."""
+        """See `WorkQueue.submit`. Of several items of one upload the earliest counts."""
+        key = (item.id, item.uid)
         with self._changed:
-            if item not in self._queued:
-                self._queued.add(item)
+            if key not in self._due or item.not_before < self._due[key]:
+                self._due[key] = item.not_before
                 heapq.heappush(self._heap, item)
                 self._changed.notify()
 
     def take(self, now: float) -> WorkItem | None:
         """See `WorkQueue.take`."""
         with self._changed:
-            if not self._heap or self._heap[0].not_before > now:
-                return None
-            item = heapq.heappop(self._heap)
-            self._queued.discard(item)
-            return item
+            while self._heap and self._heap[0].not_before <= now:
+                item = heapq.heappop(self._heap)
+                key = (item.id, item.uid)
+                if self._due.get(key) == item.not_before:
+                    del self._due[key]
+                    return item
+            return None
 
     def wait(self, now: float, timeout: float | None) -> None:
         """See `WorkQueue.wait`."""

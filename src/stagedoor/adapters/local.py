@@ -10,8 +10,8 @@ The uploads directory::
         .offset                  how much of it is on record, while chunks are expected
       quarantine/                what nobody owns, until it ages out
 
-A library tree has, while something is being placed, ``.stagedoor/<uid>/`` with the copies that become visible
-by a link, or, where there are no links, by a rename that never replaces.
+A library tree has, while something is being placed or taken back, ``.stagedoor/<uid>/`` with the copies that become
+visible by a link, or, where there are no links, by a rename that never replaces.
 """
 
 from __future__ import annotations
@@ -144,6 +144,10 @@ _SLOT_AT: Final = (0, 4096)
 
 _FOREIGN: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO})
 """What opening says when a link, a directory or a pipe has the name of a file of ours."""
+
+
+_OURS: Final = re.compile(r"[a-z][a-z0-9]*-(?:pending|[0-9a-f]{40})\.[A-Za-z0-9]{1,16}")
+"""How the uploaded file is named: by the specification's scheme, and until it is verified."""
 
 
 @define
@@ -483,6 +487,8 @@ class LocalBytes:
         except NotADirectoryError:
             entries = []
         names = [entry.name for entry in entries if not entry.name.startswith(".")]
+        if len(names) > 1:  # a file manager may have left something beside it
+            names = [name for name in names if _OURS.fullmatch(name)] or names
         if len(names) != 1:
             raise _gone(key) if not names else DataLost(f"The data of {key} is not one file.")
         return names[0]
@@ -719,6 +725,14 @@ class LocalTasks:
                 except InvalidDocument as error:
                     log.error("%r is not used: %s", path, error.sentence)
                     quarantined.append(quarantine.add(path))
+                except OSError as error:
+                    if error.errno not in (errno.EIO, errno.EACCES, errno.EPERM):
+                        raise
+                    # It may be readable tomorrow. To go on without it would make an orphan of its data today.
+                    raise StorageError(
+                        f"tasks/{entry.name} cannot be read: {os.strerror(error.errno)}. Mend the disk or the file's "
+                        "permissions, or move the file away; its data then goes into quarantine."
+                    ) from error
         with self._lock:
             self._index = index
             self._cache.clear()
@@ -1079,30 +1093,48 @@ class LocalTree:
         self.settle(uid)
         self._remove_empty(directories)
 
-    def check(self, file: PlacedFile) -> bool:
+    def check(self, uid: str, file: PlacedFile) -> bool:
         """See `Tree.check`."""
         with storage_errors(f"reading the {self.name} directory"):
             info = self.disk.info(self._at(file.path))
-            if info is None:
+            if info is None or self.disk.info(self._hidden(uid, file.path) + ".taken") is not None:
                 return True
             return info.is_file and info.size == file.size and self._measure(self._at(file.path))[1] == file.sha256
 
-    def remove(self, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
-        """See `Tree.remove`."""
+    def remove(self, uid: str, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
+        """See `Tree.remove`. A file is linked into hiding before its name goes: who repeats this knows it again."""
         files = list(files)
         for file in files:
-            if not self.check(file):
-                raise Conflict(
-                    f"{file.path} has changed since it was placed; it is kept, and so is everything else. "
-                    "Remove it by hand if it is not wanted.",
-                    code="changed_since",
-                )
+            if not self.check(uid, file):
+                raise _changed(file.path)
         with storage_errors(f"taking files out of the {self.name} directory"):
             for file in files:
-                self.disk.unlink(self._at(file.path))
+                self._take(uid, file)
             for parent in {os.path.dirname(file.path): file.path for file in files}.values():
                 self._sync_parent(parent)
         self._remove_empty(directories)
+
+    def _take(self, uid: str, file: PlacedFile) -> None:
+        at, taken = self._at(file.path), self._hidden(uid, file.path) + ".taken"
+        ours = self.disk.info(taken)
+        if ours is None:
+            if self.disk.info(at) is None:
+                return
+            self._make_hidden(uid)
+            if not self.disk.link(at, taken):
+                self.disk.rename_exclusive(at, taken)
+            if self._sync:
+                self.disk.sync_directory(os.path.dirname(taken))
+            ours = self.disk.info(taken)
+            if self._measure(taken)[1] != file.sha256:  # somebody was faster than the check
+                if self.disk.info(at) is None:
+                    self.disk.rename_exclusive(taken, at)
+                else:
+                    self.disk.unlink(taken)
+                raise _changed(file.path)
+        info = self.disk.info(at)
+        if info is not None and ours is not None and (info.device, info.inode) == (ours.device, ours.inode):
+            self.disk.unlink(at)
 
     def _remove_empty(self, directories: Iterable[str]) -> None:
         with storage_errors(f"cleaning the {self.name} directory"):
@@ -1162,6 +1194,7 @@ class LocalTree:
 
     def _discard(self, hidden: str) -> None:
         self.disk.unlink(hidden)
+        self.disk.unlink(hidden + ".taken")
         self.disk.unlink(hidden + ".renamed")
 
     def _show(self, hidden: str, path: str) -> None:
@@ -1268,6 +1301,13 @@ def _has_descriptor(source: BinaryIO) -> bool:
 def _parents(path: str) -> list[str]:
     parts = path.split("/")
     return ["/".join(parts[:i]) for i in range(1, len(parts))]
+
+
+def _changed(path: str) -> Conflict:
+    return Conflict(
+        f"{path} has changed since it was placed; it is kept. Remove it by hand if it is not wanted.",
+        code="changed_since",
+    )
 
 
 def _taken(path: str) -> Conflict:

@@ -197,6 +197,7 @@ class MemoryTree:
         self.files: dict[str, bytes] = {}
         self.directories: set[str] = set()
         self._owners: dict[str, str] = {}
+        self._gone: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
 
     def missing_directories(self, path: str) -> tuple[str, ...]:
@@ -225,17 +226,19 @@ class MemoryTree:
             self.directories.update(_parents(path))
             data = self.files.setdefault(path, data)
             self._owners[path] = uid
+            self._gone.discard((uid, path))
         return PlacedFile(self.name, path, len(data), hashlib.sha256(data).hexdigest())
 
     def settle(self, uid: str) -> None:
         """See `Tree.settle`."""
         with self._lock:
             self._owners = {path: owner for path, owner in self._owners.items() if owner != uid}
+            self._gone = {gone for gone in self._gone if gone[0] != uid}
 
     def unsettled(self) -> Sequence[str]:
         """See `Tree.unsettled`."""
         with self._lock:
-            return sorted(set(self._owners.values()))
+            return sorted({*self._owners.values(), *(uid for uid, _ in self._gone)})
 
     def withdraw(self, uid: str, paths: Iterable[str], directories: Iterable[str]) -> None:
         """See `Tree.withdraw`."""
@@ -248,22 +251,24 @@ class MemoryTree:
             self._remove_empty(directories)
         self.settle(uid)
 
-    def check(self, file: PlacedFile) -> bool:
+    def check(self, uid: str, file: PlacedFile) -> bool:
         """See `Tree.check`."""
         self._check(file.path)
         data = self.files.get(file.path)
-        return data is None or hashlib.sha256(data).hexdigest() == file.sha256
+        return data is None or (uid, file.path) in self._gone or hashlib.sha256(data).hexdigest() == file.sha256
 
-    def remove(self, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
+    def remove(self, uid: str, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
         """See `Tree.remove`."""
         files, directories = list(files), list(directories)
         self._check(*directories)
         with self._lock:
             for file in files:
-                if not self.check(file):
+                if not self.check(uid, file):
                     raise Conflict(f"{file.path} has changed since it was placed; it is kept.", code="changed_since")
             for file in files:
-                self.files.pop(file.path, None)
+                if (uid, file.path) not in self._gone:
+                    self.files.pop(file.path, None)
+                    self._gone.add((uid, file.path))
             self._remove_empty(directories)
 
     def _check(self, *paths: str) -> None:

@@ -360,7 +360,12 @@ class UploadsModel(RuleBasedStateMachine):
             before = attrs.evolve(model)
             with _Doing(self, call) as doing:
                 ask()
-            after = attrs.evolve(before, wanted=Trigger.INTEGRATE, import_wanted=with_import, code=None)
+            after = attrs.evolve(
+                before,
+                wanted=Trigger.INTEGRATE,
+                import_wanted=before.import_wanted or with_import,
+                code=before.code if before.attempt else None,
+            )
             self._became(uploadid, doing, before, after)
 
     @rule(uploadid=ids, call=crash_calls)
@@ -474,7 +479,8 @@ class UploadsModel(RuleBasedStateMachine):
         released = attrs.evolve(begun, code="storage_error")
         if trigger is Trigger.UNDO and gone:
             released = attrs.evolve(after, code="storage_error")
-        self._became(uploadid, doing, before, after, begun, released, loose_library=True)
+        unplanned = attrs.evolve(begun, code="no_plan_yet")
+        self._became(uploadid, doing, before, after, begun, released, unplanned, loose_library=True)
 
     @rule(
         uploadid=ids,
@@ -706,6 +712,8 @@ class UploadsModel(RuleBasedStateMachine):
             if difference is None:
                 if doing.crashed:
                     candidate.hashed = False
+                if doing.disturbed and task is not None and task.plan is None:
+                    candidate.plan = None  # planning itself was disturbed
                 self.expected[uploadid] = candidate
                 if loose_library and doing.disturbed:
                     self._adopt_library(candidate, before)

@@ -398,6 +398,10 @@ class ByteStoreContract:
         assert self._read(store, _TWO) == b"other"
         store.create(_ONE, _NAME)
         assert store.size(_ONE) == 0
+        assert self._read(store, _ONE) == b""
+        store.append(_ONE, 0, b"new")
+        assert store.commit(_ONE) == 3
+        assert self._read(store, _ONE) == b"new"
 
     def test_delete_of_what_is_not_there_is_no_error(self, store: ByteStore) -> None:
         """A deletion may be repeated."""
@@ -813,7 +817,7 @@ class TreeContract:
         placed = self._place(tree, data=data)
         assert placed == PlacedFile("music", "Artist/Name.mp4", len(data), hashlib.sha256(data).hexdigest())
         assert tree.exists(placed.path)
-        assert tree.check(placed)
+        assert tree.check(_UID, placed)
         assert self.read(tree, placed.path) == data
 
     @pytest.mark.parametrize("path", ["Name.mp4", "A/B/C/D.mp4", "Sigur Rós/( )/'1' \"x\" <&>.mp4", "x" * 200])
@@ -921,7 +925,7 @@ class TreeContract:
         tree.settle(_UID)
         tree.settle(_OTHER_UID)
         assert list(tree.unsettled()) == []
-        assert tree.check(placed)
+        assert tree.check(_UID, placed)
         assert self.read(tree, placed.path) == b"data"
 
     def test_settle_is_about_one_upload(self, tree: Tree) -> None:
@@ -1004,16 +1008,32 @@ class TreeContract:
         """A file that is gone is no change; undo has less to do."""
         placed = self._place(tree)
         tree.settle(_UID)
-        assert tree.check(placed)
+        assert tree.check(_UID, placed)
         for data in (b"dataX", b"dat", b"DATA", b""):
             self.write(tree, placed.path, data)
-            assert not tree.check(placed)
+            assert not tree.check(_UID, placed)
         self.write(tree, placed.path, b"data")
-        assert tree.check(placed)
-        tree.remove([placed], [])
-        assert tree.check(placed)
+        assert tree.check(_UID, placed)
+        tree.remove(_UID, [placed], [])
+        assert tree.check(_UID, placed)
 
     # ── remove ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def test_a_removal_that_is_repeated_spares_what_came_since(self, tree: Tree) -> None:
+        """The same bytes under the same name, from another upload: until `settle`, the tree knows whose they are."""
+        placed = self._place(tree)
+        tree.settle(_UID)
+        tree.remove(_UID, [placed], [])
+        theirs = self._place(tree, uid=_OTHER_UID)
+        tree.settle(_OTHER_UID)
+        assert tree.check(_UID, placed)
+        tree.remove(_UID, [placed], [])
+        assert tree.exists(placed.path)
+        tree.settle(_UID)
+        tree.remove(_OTHER_UID, [theirs], [])
+        assert not tree.exists(placed.path)
+        tree.settle(_OTHER_UID)
+        assert list(tree.unsettled()) == []
 
     def test_remove_takes_files_and_empty_directories(self, tree: Tree) -> None:
         """Idempotent, and files that are gone are no error."""
@@ -1021,15 +1041,15 @@ class TreeContract:
         files = [self._place(tree, "A/B/1.mp4"), self._place(tree, "A/B/2.mp4")]
         tree.settle(_UID)
         for _ in range(2):
-            tree.remove(files, directories)
+            tree.remove(_UID, files, directories)
         assert not tree.exists("A")
-        tree.remove([], [])
+        tree.remove(_UID, [], [])
 
     def test_remove_keeps_directories_with_something_in_them(self, tree: Tree) -> None:
         """Whoever's it is."""
         file = self._place(tree, "A/B/1.mp4")
         self.write(tree, "A/theirs.txt", b"theirs")
-        tree.remove([file], ["A", "A/B"])
+        tree.remove(_UID, [file], ["A", "A/B"])
         assert not tree.exists("A/B")
         assert self.read(tree, "A/theirs.txt") == b"theirs"
 
@@ -1039,7 +1059,7 @@ class TreeContract:
         tree.settle(_UID)
         self.write(tree, "A/1.mp4", b"edited")
         with pytest.raises(Conflict) as conflict:
-            tree.remove(files, ["A"])
+            tree.remove(_UID, files, ["A"])
         assert conflict.value.code == "changed_since"
         assert [self.read(tree, f.path) for f in files] == [b"data", b"edited", b"data"]
 
@@ -1054,9 +1074,9 @@ class TreeContract:
             lambda: self._place(tree, path),
             lambda: tree.exists(path),
             lambda: tree.missing_directories(path),
-            lambda: tree.check(PlacedFile("music", path, 1, "a" * 64)),
-            lambda: tree.remove([PlacedFile("music", path, 1, "a" * 64)], []),
-            lambda: tree.remove([], [path]),
+            lambda: tree.check(_UID, PlacedFile("music", path, 1, "a" * 64)),
+            lambda: tree.remove(_UID, [PlacedFile("music", path, 1, "a" * 64)], []),
+            lambda: tree.remove(_UID, [], [path]),
             lambda: tree.withdraw(_UID, [path], []),
             lambda: tree.withdraw(_UID, [], [path]),
         ]
@@ -1369,7 +1389,7 @@ class WorkQueueContract:
 
     def test_what_is_due_first_comes_first(self, work: WorkQueue) -> None:
         """Whatever the order of submission."""
-        items = [WorkItem(time, f"id{time:.0f}", _UID) for time in (3.0, 1.0, 4.0, 1.5, 0.0, 2.0)]
+        items = [WorkItem(time, f"id{time}", _UID) for time in (3.0, 1.0, 4.0, 1.5, 0.0, 2.0)]
         for item in items:
             work.submit(item)
         taken = []
