@@ -827,7 +827,7 @@ def test_content_without_artwork_skips_a_state() -> None:
 
 
 def test_an_upload_may_be_kept_for_ever() -> None:
-    house = House(retention={}).offer()
+    house = House(retention={State.WAITFORCHUNK: None}).offer()
     assert house.explain().next == ("Nothing, until the client sends more.", "It is kept for ever.")
 
 
