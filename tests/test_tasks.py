@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stagedoor.errors import Refused, TooLarge
-from stagedoor.lifecycle import STORED_STATES, State, Trigger
+from stagedoor.lifecycle import State
 from stagedoor.tasks import (
     JSON,
     SCHEMA,
@@ -24,10 +24,6 @@ from stagedoor.tasks import (
     Finding,
     InvalidDocument,
     Offer,
-    PlacedFile,
-    Plan,
-    PlannedFile,
-    Step,
     UploadTask,
     check_annotations,
     check_checksum,
@@ -43,6 +39,7 @@ from stagedoor.tasks import (
     to_dict,
 )
 from stagedoor.testing.stores import full_task, upload_task
+from stagedoor.testing.strategies import json_objects, json_values, offers, tasks
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -94,75 +91,8 @@ def test_the_keys_of_the_specification_are_in_every_document() -> None:
 
 # ── documents ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-_time = st.floats(0, 4e9, allow_nan=False)
-_hex = st.text("0123456789abcdef", min_size=1)
-_component = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=8).filter(
-    lambda part: part not in (".", "..")
-)
-_path = st.lists(_component, min_size=1, max_size=3).map("/".join)
-_json: st.SearchStrategy[JSON] = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | _text,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_text, inner, max_size=3),
-    max_leaves=6,
-)
-_object = st.dictionaries(_text, _json, max_size=3)
-_sha256 = st.none() | st.text("0123456789abcdef", min_size=64, max_size=64)
-_size = st.integers(1, 2**63 - 1)
-_planned = st.builds(
-    PlannedFile, st.sampled_from(["music", "artwork"]), _path, _path | st.just(""), st.none() | _size, _sha256
-)
-_placed = st.builds(PlacedFile, st.sampled_from(["music", "artwork"]), _path, _size, _text)
-_finding = st.builds(Finding, _text, st.sampled_from(["reject", "hold", "warn"]), _text)
-_plan = st.builds(
-    Plan,
-    st.lists(_planned, max_size=2).map(tuple),
-    st.lists(_planned, max_size=2).map(tuple),
-    st.lists(_path, max_size=2).map(tuple),
-    _object,
-    st.lists(_finding, max_size=2).map(tuple),
-)
-_tasks = st.builds(
-    UploadTask,
-    id=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", fullmatch=True),
-    filesize=st.none() | st.integers(10**6, 2**63 - 1),
-    offset=st.integers(0, 10**6),
-    contenttype=st.from_regex(r"[a-z][a-z0-9]{0,31}", fullmatch=True),
-    mimetype=_text,
-    sourcefilename=_text,
-    sourcechecksum=st.none() | st.text("0123456789abcdef", min_size=40, max_size=40),
-    destinationpath=_path,
-    state=st.sampled_from(STORED_STATES),
-    uid=st.text("0123456789abcdef", min_size=32, max_size=32),
-    created=_time,
-    updated=_time,
-    videofile=st.none() | _path,
-    artworkfile=st.none() | _path,
-    annotations=_object,
-    revision=st.integers(1, 2**53),
-    generation=st.integers(0, 99),
-    sha256=_sha256,
-    message=st.none() | _text,
-    code=st.none() | _text,
-    findings=st.lists(_finding, max_size=2).map(tuple),
-    content=_object,
-    plan=st.none() | _plan,
-    placed=st.lists(_placed, max_size=2).map(tuple),
-    created_directories=st.lists(_path, max_size=2).map(tuple),
-    step=st.none() | st.builds(Step, st.sampled_from(Trigger), _text, st.integers(1, 9), _time, _time),
-    wanted=st.sampled_from([None, Trigger.INTEGRATE, Trigger.START_IMPORT, Trigger.UNDO]),
-    import_wanted=st.booleans(),
-    deadline=st.none() | _time,
-    history=st.lists(st.builds(Event, st.integers(1, 99), _time, _text, _text, _text, _text), max_size=2).map(tuple),
-    foreign=_object,
-)
 
-
-@given(_tasks)
+@given(tasks())
 @settings(max_examples=80, deadline=None)
 def test_what_is_dumped_is_loaded(task: UploadTask) -> None:
     raw = dump(task)
@@ -171,7 +101,7 @@ def test_what_is_dumped_is_loaded(task: UploadTask) -> None:
     assert dump(loaded) == raw
 
 
-@given(_tasks, st.data())
+@given(tasks(), st.data())
 @settings(max_examples=80, deadline=None)
 def test_a_torn_document_is_refused(task: UploadTask, data: st.DataObject) -> None:
     raw = dump(task)
@@ -179,7 +109,7 @@ def test_a_torn_document_is_refused(task: UploadTask, data: st.DataObject) -> No
         load(raw[: data.draw(st.integers(0, len(raw) - 1))])
 
 
-@given(st.binary(max_size=200) | _json.map(orjson.dumps))
+@given(st.binary(max_size=200) | json_values().map(orjson.dumps))
 @settings(max_examples=150, deadline=None)
 def test_anything_else_is_refused_too(raw: bytes) -> None:
     with pytest.raises(InvalidDocument):
@@ -422,7 +352,7 @@ def test_evolve_changes_what_it_is_told() -> None:
         evolve(task, nonsense=1)
 
 
-@given(_json)
+@given(json_values())
 @settings(max_examples=100, deadline=None)
 def test_thawed_json_is_plain_and_ours(value: JSON) -> None:
     frozen = freeze(value)
@@ -630,7 +560,7 @@ def check(value: Any, max_bytes: int = 1000, max_depth: int = 4) -> Mapping[str,
     return check_annotations(value, max_bytes=max_bytes, max_depth=max_depth)
 
 
-@given(_object)
+@given(json_objects())
 @settings(max_examples=100, deadline=None)
 def test_json_is_taken_as_it_is(value: Mapping[str, JSON]) -> None:
     checked = check(value, 1 << 20, 99)
@@ -705,3 +635,20 @@ def test_annotations_are_as_large_as_allowed() -> None:
 def test_text_of_a_subclass_is_kept_as_text() -> None:
     task = upload_task(annotations=check({"a": Text("b")}))
     assert load(dump(task)).annotations == {"a": "b"}
+
+
+@given(offers())
+@settings(max_examples=80, deadline=None)
+def test_an_offer_that_is_allowed_can_be_told_again(offer: Offer) -> None:
+    assert (
+        Offer(
+            offer.id,
+            filename=offer.filename,
+            contenttype=offer.contenttype,
+            filesize=offer.filesize,
+            sha1=offer.sha1.upper() if offer.sha1 else None,
+            mimetype=offer.mimetype,
+            annotations=offer.annotations,
+        )
+        == offer
+    )
