@@ -368,6 +368,10 @@ class Tree(Protocol):
         """Whether a file that was placed for an upload is still the same, or gone. Reads the file."""
         ...
 
+    def holds(self, uid: str, file: PlacedFile) -> bool:
+        """Whether a file that was placed for an upload is still there, and no interrupted `remove` has taken it."""
+        ...
+
     def remove(self, uid: str, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
         """Take back what is on record as placed for an upload, and directories that are empty then, durably.
 

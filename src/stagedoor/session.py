@@ -319,7 +319,10 @@ class Session:
         step = self.task.step
         assert step is not None
         if self.retry_at is None:
-            self.task = evolve(self.task, step=None, wanted=None)
+            # An undo ends half-way: what it has taken is ours no longer, whoever places something there next.
+            held = tuple(file for file in self.task.placed if self._tree(file.root).holds(self.task.uid, file))
+            self.task = evolve(self.task, step=None, wanted=None, placed=held)
+            self._settle_afterwards()
         else:
             self.task = evolve(self.task, step=attrs.evolve(step, token="", not_before=self.retry_at))
         self._keep_failure()
@@ -597,7 +600,8 @@ class Session:
 
     def library_untouched(self) -> bool:
         """Something is on record as placed, and every file of it is as it was, or gone. Reads them all: slow."""
-        return bool(self.task.placed) and self._changed_file is None
+        known = bool(self.task.placed) or self.task.plan is not None
+        return known and self._changed_file is None
 
     @cached_property
     def _changed_file(self) -> PlacedFile | None:

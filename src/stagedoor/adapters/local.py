@@ -1097,9 +1097,16 @@ class LocalTree:
         """See `Tree.check`."""
         with storage_errors(f"reading the {self.name} directory"):
             info = self.disk.info(self._at(file.path))
-            if info is None or self.disk.info(self._hidden(uid, file.path) + ".taken") is not None:
+            if info is None or not self.holds(uid, file):
                 return True
             return info.is_file and info.size == file.size and self._measure(self._at(file.path))[1] == file.sha256
+
+    def holds(self, uid: str, file: PlacedFile) -> bool:
+        """See `Tree.holds`."""
+        with storage_errors(f"looking into the {self.name} directory"):
+            taken = self.disk.info(self._hidden(uid, file.path) + ".taken")
+            info = self.disk.info(self._at(file.path))
+            return info is not None and (taken is None or (taken.device, taken.inode) == (info.device, info.inode))
 
     def remove(self, uid: str, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
         """See `Tree.remove`. A file is linked into hiding before its name goes: who repeats this knows it again."""

@@ -257,6 +257,11 @@ class MemoryTree:
         data = self.files.get(file.path)
         return data is None or (uid, file.path) in self._gone or hashlib.sha256(data).hexdigest() == file.sha256
 
+    def holds(self, uid: str, file: PlacedFile) -> bool:
+        """See `Tree.holds`."""
+        self._check(file.path)
+        return file.path in self.files and (uid, file.path) not in self._gone
+
     def remove(self, uid: str, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
         """See `Tree.remove`."""
         files, directories = list(files), list(directories)

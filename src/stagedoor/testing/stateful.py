@@ -69,7 +69,8 @@ class Expected:
     """Root and path of what is on record in the library."""
     loose: frozenset[tuple[str, str]] = frozenset()
     """What a crashed step may have left there, off the record."""
-    undone: bool = False
+    taken: frozenset[tuple[str, str]] = frozenset()
+    """What an undo that was interrupted has taken already."""
     code: str | None = None
 
     @property
@@ -639,13 +640,15 @@ class UploadsModel(RuleBasedStateMachine):
         }
         if gone:
             if trigger is Trigger.UNDO:
-                return attrs.evolve(done, wanted=None, code="gave_up")
+                return attrs.evolve(done, wanted=None, code="gave_up", placed=self._held(begun), taken=frozenset())
             return attrs.evolve(done, state=failed[trigger], code="gave_up", wanted=None, import_wanted=False)
         if trigger is Trigger.COMPLETE:
             return self._completed(done)
         if trigger is Trigger.UNDO:
             if self._tampered(begun):
-                return attrs.evolve(done, wanted=None, code="changed_since")
+                return attrs.evolve(
+                    done, wanted=None, code="changed_since", placed=self._held(begun), taken=frozenset()
+                )
             return self._undone(begun)
         code: str | None = None
         if trigger is Trigger.PREPROCESS:
@@ -658,6 +661,8 @@ class UploadsModel(RuleBasedStateMachine):
             code = "unwanted" if begun.script == "noimport" else None
             if any(key not in self.library for key in begun.placed):
                 code = "file_missing"
+            elif code is None and not begun.placed:
+                code = "no_plan"
         else:
             code = "no_picture" if begun.script == "noart" else None
             assert isinstance(begun.plan, tuple)
@@ -681,16 +686,20 @@ class UploadsModel(RuleBasedStateMachine):
             done.placed = frozenset(_targets(*begun.plan))
         return done
 
+    def _held(self, model: Expected) -> frozenset[tuple[str, str]]:
+        return frozenset(key for key in model.placed if key in self.library and key not in model.taken)
+
     def _undone(self, model: Expected) -> Expected:
         return attrs.evolve(
-            model, state=S.PREPROCESSED, wanted=None, import_wanted=False, plan=None, placed=frozenset(),
+            model, state=S.PREPROCESSED, wanted=None, import_wanted=False, plan=None, placed=frozenset(), taken=frozenset(),
             attempt=0, attempted=None, code=None,
         )  # fmt: skip
 
     def _tampered(self, model: Expected) -> bool:
         originals = {("music", p): model.content for r, p in model.placed if r == "music"}
         originals |= {("artwork", p): b"JPEG" + model.content[:16] for r, p in model.placed if r == "artwork"}
-        return any(key in self.library and self.library[key] != data for key, data in originals.items())
+        held = self._held(model)
+        return any(key in held and self.library[key] != data for key, data in originals.items())
 
     # ── comparing ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -744,7 +753,7 @@ class UploadsModel(RuleBasedStateMachine):
 
     def _settle(self, before: Expected, after: Expected) -> None:
         """Carry a finished step over to the model's library and catalogue."""
-        for key in (before.placed | before.loose) - after.placed:
+        for key in (before.placed | before.loose) - after.placed - before.taken:
             self.library.pop(key, None)
         for root, path in after.placed - before.placed:
             self.library[root, path] = after.content if root == "music" else b"JPEG" + after.content[:16]
@@ -769,6 +778,8 @@ class UploadsModel(RuleBasedStateMachine):
                 self.library[key] = data
             elif key not in real:
                 self.library.pop(key, None)
+                if key in model.placed:
+                    model.taken |= {key}
         model.loose = (model.loose & real) | (loose - model.placed)
         entries = self.where.entries()
         if model.uid in entries and model.uid not in self.entries:

@@ -1027,6 +1027,8 @@ class TreeContract:
         theirs = self._place(tree, uid=_OTHER_UID)
         tree.settle(_OTHER_UID)
         assert tree.check(_UID, placed)
+        assert not tree.holds(_UID, placed)
+        assert tree.holds(_OTHER_UID, theirs)
         tree.remove(_UID, [placed], [])
         assert tree.exists(placed.path)
         tree.settle(_UID)
