@@ -691,8 +691,8 @@ class UploadsModel(RuleBasedStateMachine):
 
     def _undone(self, model: Expected) -> Expected:
         return attrs.evolve(
-            model, state=S.PREPROCESSED, wanted=None, import_wanted=False, plan=None, placed=frozenset(), taken=frozenset(),
-            attempt=0, attempted=None, code=None,
+            model, state=S.PREPROCESSED, wanted=None, import_wanted=False, plan=None, placed=frozenset(),
+            taken=frozenset(), attempt=0, attempted=None, code=None,
         )  # fmt: skip
 
     def _tampered(self, model: Expected) -> bool:
