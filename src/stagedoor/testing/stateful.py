@@ -122,6 +122,8 @@ crash_calls = st.one_of(st.just(0), st.integers(1, 6), st.integers(1, 14))
 """0: all is well; n: a crash at storage call n."""
 fault_calls = st.one_of(crash_calls, st.integers(-14, -1))
 """As above; -n: storage call n fails."""
+chunk_calls = st.one_of(st.integers(1, 6), st.integers(-6, 6))
+"""As above; a chunk makes few calls."""
 ids = st.sampled_from(_IDS)
 
 
@@ -321,11 +323,26 @@ class UploadsModel(RuleBasedStateMachine):
         self._became(uploadid, doing, before, attrs.evolve(before, annotations={**before.annotations, key: value}))
 
     @precondition(lambda self: any(m.state is S.WAITFORCHUNK for m in self.expected.values()))
-    @rule(data=st.data(), length=st.integers(1, 12), call=fault_calls)
-    def next_chunk(self, data: st.DataObject, length: int, call: int) -> None:
-        """The chunk that was asked for; the other rule mostly sends what nobody wants."""
+    @rule(data=st.data(), length=st.integers(1, 4), times=st.integers(1, 5), call=chunk_calls)
+    def next_chunks(self, data: st.DataObject, length: int, times: int, call: int) -> None:
+        """The chunks that were asked for, one after another; something happens to the last."""
         waiting = sorted(i for i, m in self.expected.items() if m.state is S.WAITFORCHUNK)
-        self.chunk(data.draw(st.sampled_from(waiting)), "next", length, call)
+        uploadid = data.draw(st.sampled_from(waiting))
+        for number in range(times):
+            model = self.expected[uploadid]
+            if model.state is S.WAITFORCHUNK and model.offset < len(model.content):
+                self.chunk(uploadid, "next", length, call if number == times - 1 else 0)
+
+    @precondition(lambda self: any(m.state is S.WAITFORCHUNK for m in self.expected.values()))
+    @rule(
+        data=st.data(),
+        kind=st.sampled_from(["gap", "beyond", "other", "huge", "empty"]),
+        length=st.integers(1, 30),
+    )
+    def wrong_chunk(self, data: st.DataObject, kind: str, length: int) -> None:
+        """A chunk that nobody should accept, for an upload that expects one."""
+        waiting = sorted(i for i, m in self.expected.items() if m.state is S.WAITFORCHUNK)
+        self.chunk(data.draw(st.sampled_from(waiting)), kind, length, 0)
 
     @precondition(lambda self: any(m.state is S.WAITFORCHUNK and m.offset for m in self.expected.values()))
     @rule(data=st.data())

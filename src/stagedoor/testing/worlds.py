@@ -192,7 +192,6 @@ class PowerWorld(World):
     """
 
     def __init__(self) -> None:
-        self.random = random.Random(0)  # noqa: S311  # not for secrets
         self.disk = SimulatedDisk()
         self.fuse = FuseDisk(self.disk)
         self.library = MemoryLibrary()
@@ -220,7 +219,13 @@ class PowerWorld(World):
         reach = call if call <= 6 else 6 + (call - 6) * 9
         self.fuse.at = len(self.fuse.calls) + reach if call else 0
         self.fuse.error = Crash if error is None else OSError(errno.EIO, "Input/output error")
-        self.fuse.when = self.random.choice(("before", "after", "torn")) if error is None else "before"
+        self.fuse.when = self._chance(call).choice(("before", "after", "torn")) if error is None else "before"
+
+    def _chance(self, salt: int) -> random.Random:
+        """The same for the same life, so that Hypothesis can repeat it, and another for each moment in it: with one
+        stream for all, the first crash of every life would be alike.
+        """
+        return random.Random(salt * 1_000_003 + len(self.fuse.calls))  # noqa: S311  # not for secrets
 
     def lose(self, task: UploadTask) -> None:
         """See `World.lose`."""
@@ -230,7 +235,7 @@ class PowerWorld(World):
     def crashed(self) -> None:
         """See `World.crashed`."""
         self.fuse.release()
-        self.disk = self.disk.crash(self.random)
+        self.disk = self.disk.crash(self._chance(self.fuse.at))
 
     def tree(self, root: str) -> Mapping[str, bytes]:
         """See `World.tree`."""
