@@ -64,7 +64,7 @@ from .ports import (
     WorkItem,
     WorkQueue,
 )
-from .session import Chunk, Declaration, Ports, Session, pending_name
+from .session import Chunk, Declaration, Ports, Session, file_too_large
 from .settings import Settings
 from .tasks import (
     JSON,
@@ -78,6 +78,7 @@ from .tasks import (
     evolve,
     extension_of,
     new_uid,
+    pending_name,
 )
 
 __all__ = ["Recovery", "Uploads"]
@@ -644,10 +645,7 @@ class Uploads:
                 code="unsupported_contenttype",
             )
         if offer.filesize is not None and offer.filesize > settings.max_file_size:
-            return TooLarge(
-                f"The file has {offer.filesize:,} bytes, this server takes up to {settings.max_file_size:,}.",
-                code="file_too_large",
-            )
+            return file_too_large(offer.filesize, settings.max_file_size)
         return None
 
     def _room_problem(self, offer: Offer) -> UploadError | None:

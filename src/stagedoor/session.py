@@ -16,8 +16,8 @@ import hashlib
 import inspect
 import io
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import BinaryIO, Final
 
@@ -38,9 +38,9 @@ from .errors import (
 from .lifecycle import ROWS, State, Trigger, due
 from .ports import Buffer, ByteStore, ContentType, Illustrated, Library, Preprocessed, Tree
 from .settings import Settings
-from .tasks import JSON, Finding, PlacedFile, Plan, Step, UploadTask, check_annotations, evolve
+from .tasks import JSON, Finding, PlacedFile, Plan, Step, UploadTask, check_annotations, evolve, pending_name
 
-__all__ = ["Chunk", "Declaration", "Ports", "Session", "pending_name"]
+__all__ = ["Chunk", "Declaration", "Ports", "Session", "file_too_large"]
 
 log = logging.getLogger(__name__)
 
@@ -75,11 +75,6 @@ class Declaration:
 
     filesize: int | None = None
     sha1: str | None = None
-
-
-def pending_name(contenttype: str, extension: str) -> str:
-    """Name of the uploaded file until its checksum is verified."""
-    return f"{contenttype}-pending.{extension}"
 
 
 @define
@@ -229,7 +224,7 @@ class Session:
                 code="length_too_small",
             )
         if new.filesize is not None and new.filesize > self.ports.settings.max_file_size:
-            return _file_too_large(new.filesize, self.ports.settings.max_file_size)
+            return file_too_large(new.filesize, self.ports.settings.max_file_size)
         return None
 
     def _declaration_fits_refusal(self) -> Refused | None:
@@ -488,17 +483,24 @@ class Session:
         if plan is None:
             _ = self.plan  # what went wrong at the beginning of the step goes wrong again, or was passing
             raise StorageError("The plan could not be made at first.", code="no_plan_yet")
-        try:
+        placed = []
+        with self._placing():
             for problem in plan.problems:
                 if problem.severity == "reject":
                     raise ContentRejected(problem.sentence, code=problem.code)
             if not plan.files:
                 raise ContentRejected("There is nothing to put into the library.", code="nothing_to_place")
-            placed = []
             for file in plan.files:
                 with self._open() as source:
                     placed.append(self._tree(file.root).place(self.task.uid, file.path, source, file.sha256))
-            return tuple(placed)
+        return None if self.failure is not None else tuple(placed)
+
+    @contextmanager
+    def _placing(self) -> Iterator[None]:
+        """What no second attempt mends becomes `failure`, and what was placed is taken back; the rest is raised."""
+        try:
+            yield
+            return
         except (ContentRejected, DataLost) as error:
             self.failure = error
         except StorageError as error:
@@ -506,7 +508,6 @@ class Session:
                 raise
             self.failure = error
         self._take_back()
-        return None
 
     def adopt_placement(self) -> None:
         """The files are ours; what is only needed to find them again after a crash goes."""
@@ -575,20 +576,13 @@ class Session:
 
     @cached_property
     def _artwork(self) -> tuple[PlacedFile, ...] | None:
-        try:
+        placed: list[PlacedFile] = []
+        with self._placing():
             made: Illustrated = self._content.illustrate(self.task, self._open)
             tree = self._tree("artwork")
-            placed = [tree.place(self.task.uid, path, io.BytesIO(data)) for path, data in made.files.items()]
+            placed += [tree.place(self.task.uid, path, io.BytesIO(data)) for path, data in made.files.items()]
             self.ports.library.illustrate(self.task.uid, made.directory, made.thumbnail, made.preview)
-            return tuple(placed)
-        except (ContentRejected, DataLost) as error:
-            self.failure = error
-        except StorageError as error:
-            if error.code not in _FINAL_ERRORS:
-                raise
-            self.failure = error
-        self._take_back()
-        return None
+        return None if self.failure is not None else tuple(placed)
 
     def adopt_artwork(self) -> None:
         """The artwork is ours as well."""
@@ -738,7 +732,8 @@ def _reachable(tree: Tree, path: str) -> bool:
     return True
 
 
-def _file_too_large(size: int, limit: int) -> TooLarge:
+def file_too_large(size: int, limit: int) -> TooLarge:
+    """The refusal of a file that is larger than the server takes."""
     return TooLarge(f"The file has {size:,} bytes, this server takes up to {limit:,}.", code="file_too_large")
 
 

@@ -47,6 +47,7 @@ __all__ = [
     "freeze",
     "load",
     "new_uid",
+    "pending_name",
     "thaw",
 ]
 
@@ -135,6 +136,11 @@ def check_id(uploadid: str) -> str:
             code="invalid_id",
         )
     return uploadid
+
+
+def pending_name(contenttype: str, extension: str) -> str:
+    """Name of the uploaded file until its checksum is verified."""
+    return f"{contenttype}-pending.{extension}"
 
 
 def extension_of(filename: str) -> str | None:

@@ -38,7 +38,7 @@ from attrs import define, field, fields
 from ..errors import ConfigurationError, Conflict, DataLost, InUse, StorageError, UploadError
 from ..lifecycle import Standing, State, Trigger, due
 from ..ports import Buffer, Recovered, Summary
-from ..tasks import SCHEMA, InvalidDocument, PlacedFile, UploadTask, dump, evolve, load
+from ..tasks import SCHEMA, InvalidDocument, PlacedFile, UploadTask, dump, evolve, load, pending_name
 from .disk import Disk, FileInfo, is_full, make_root, storage_errors
 
 __all__ = ["DirectoryLock", "Durability", "LocalBytes", "LocalTasks", "LocalTree", "adopt_musicdb"]
@@ -942,7 +942,7 @@ def _musicdb_name(task: UploadTask) -> str:
 def _adopt(disk: Disk, root: str, store: LocalBytes, task: UploadTask, name: str, *, last: bool, sync: bool) -> None:
     """Move the file, or copy it unless it is the last task that needs it; then the document."""
     waiting = task.state is State.WAITFORCHUNK
-    target = f"{task.contenttype}-pending.{task.extension}" if waiting else task.destinationpath
+    target = pending_name(task.contenttype, task.extension) if waiting else task.destinationpath
     data = os.path.join(root, "data")
     place = os.path.join(data, task.key)
     old, new = os.path.join(root, name), os.path.join(place, target)
