@@ -336,6 +336,20 @@ def test_what_a_file_manager_leaves_beside_the_data_does_no_harm(tmp_path: Path)
     assert list((tmp_path / "data").iterdir()) == []
 
 
+def test_a_place_that_no_task_came_to_use_is_deleted_and_one_with_bytes_is_kept(tmp_path: Path) -> None:
+    other = f"{'f' * 32}.0"
+    store = LocalBytes(str(tmp_path), durability="process")
+    store.create(KEY, NAME)  # the process was killed before the task was on record
+    store.create(other, NAME)
+    store.append(other, 0, b"data")
+    store.commit(other)
+    store.release()
+    found = LocalBytes(str(tmp_path), durability="process").recover({})
+    assert list(found.deleted) == [f"data/{KEY}"]
+    assert [name.partition("-")[2] for name in found.quarantined] == [other]
+    assert list((tmp_path / "data").iterdir()) == []
+
+
 def test_two_files_in_a_place_are_not_guessed_between(tmp_path: Path) -> None:
     store = LocalBytes(str(tmp_path), durability="process")
     store.create(KEY, NAME)

@@ -146,6 +146,7 @@ _FOREIGN: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENX
 """What opening says when a link, a directory or a pipe has the name of a file of ours."""
 
 
+_KEY: Final = re.compile(r"[0-9a-f]{32}\.[0-9]+")
 _OURS: Final = re.compile(r"[a-z][a-z0-9]*-(?:pending|[0-9a-f]{40})\.[A-Za-z0-9]{1,16}")
 """How the uploaded file is named: by the specification's scheme, and until it is verified."""
 
@@ -380,8 +381,8 @@ class LocalBytes:
             for entry in self._disk.entries(self._data):
                 if entry.is_dir and entry.name in known:
                     ours.add(entry.name)
-                elif entry.is_dir and entry.name.partition(".")[0] in uids:
-                    self._delete(entry.name)  # another generation: a retry was interrupted
+                elif entry.is_dir and (entry.name.partition(".")[0] in uids or self._is_unused(entry.name)):
+                    self._delete(entry.name)  # a retry, or an initiation, was interrupted
                     deleted.append(f"data/{entry.name}")
                 else:
                     quarantined.append(quarantine.add(os.path.join(self._data, entry.name)))
@@ -402,6 +403,14 @@ class LocalBytes:
                             raise
                         lost[key] = error.sentence  # one bad sector does not stop the start
         return Recovered(offsets, lost, quarantined, deleted)
+
+    def _is_unused(self, name: str) -> bool:
+        """A place as `create` makes it, without a byte: the process ended before the task was on record."""
+        directory = os.path.join(self._data, name)
+        if not _KEY.fullmatch(name):
+            return False
+        infos = [self._disk.info(os.path.join(directory, entry.name)) for entry in self._disk.entries(directory)]
+        return all(info is not None and info.is_file and info.size == 0 for info in infos)
 
     def _resume(self, key: str) -> int:
         with self._use(key) as place, storage_errors("recovering an upload"):
