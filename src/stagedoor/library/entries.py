@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final, get_type_hints
 
 from attrs import frozen
 
 from ..errors import ContentRejected
+from ..names import match_key, similar_key
 from ..ports import ArtworkEntry, Entry, VideoEntry
 
 __all__ = [
@@ -26,18 +26,11 @@ __all__ = [
     "entry_not_found",
     "match_key",
     "path_taken",
+    "similar_key",
 ]
 
 _LARGEST: Final = 2**63 - 1
 _TYPES: Final[Mapping[type, Mapping[str, Any]]] = {cls: get_type_hints(cls) for cls in (VideoEntry, ArtworkEntry)}
-
-
-def match_key(name: str) -> str:
-    """The form in which names of artists and albums are compared: NFC(casefold(NFKC)).
-
-    ``"BEYONCÉ"``, ``"Beyoncé"`` and the same with a combining accent are one artist.
-    """
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFKC", name).casefold())
 
 
 # ── what a catalogue can take ─────────────────────────────────────────────────────────────────────────────────
