@@ -12,7 +12,7 @@ import pytest
 import stagedoor
 
 MODULES = [
-    name for _, name, _ in pkgutil.walk_packages(stagedoor.__path__, "stagedoor.") if not name.endswith("._child")
+    name for _, name, _ in pkgutil.walk_packages(stagedoor.__path__, "stagedoor.") if not name.endswith("__main__")
 ]
 
 

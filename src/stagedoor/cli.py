@@ -1737,7 +1737,7 @@ def _look_at_media(_: _Call) -> Iterator[_Said]:
     if missing:
         yield "bad", f"{', '.join(missing)} missing: no file can be looked at. pip install 'stagedoor[media]'"
         return
-    from .content.decoder import Decoder
+    from .content.decoding import Decoder
 
     with Decoder() as decoder:
         try:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib.util
+import importlib
 import os
+import resource
 import signal
 import socket
 import sys
@@ -14,13 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-_PATH = Path(__file__).parents[2] / "src/stagedoor/content/_child.py"
-_spec = importlib.util.spec_from_file_location("_child", _PATH)
-assert _spec is not None
-assert _spec.loader is not None
-child = importlib.util.module_from_spec(_spec)
-sys.modules["_child"] = child
-_spec.loader.exec_module(child)
+_PATH = Path(__file__).parents[2] / "src/stagedoor/content/decoding/child/main.py"
+sys.path.insert(0, str(_PATH.parents[1]))
+child = importlib.import_module("child.main")
+del sys.path[0]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 Answer = tuple[dict[str, Any], list[bytes]]
@@ -70,7 +68,7 @@ def attempts(source: Any, arguments: Mapping[str, Any], configuration: Mapping[s
         "limit the parent": _libc_call("prlimit64", parent, 7, bytes(16), None),
         "slow the parent": lambda: os.setpriority(os.PRIO_PROCESS, parent, 19),
         "become another": lambda: os.setuid(65534),
-        "get more memory": lambda: child.resource.setrlimit(child.resource.RLIMIT_AS, (1 << 40, 1 << 40)),
+        "get more memory": lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40)),
     }
     return {name: _attempt(deed) for name, deed in deeds.items()}, []
 

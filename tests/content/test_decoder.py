@@ -17,8 +17,9 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from stagedoor.content import decoder as module
-from stagedoor.content.decoder import Answer, Decoder, DecoderLimits
+from stagedoor.content.decoding import Answer, Decoder, DecoderLimits
+from stagedoor.content.decoding import pool as module
+from stagedoor.content.decoding.video import probe_video, video_artwork
 from stagedoor.errors import ConfigurationError, ContentRejected, StorageError, UploadError
 from stagedoor.ports import Source
 from stagedoor.testing import media
@@ -77,7 +78,7 @@ def works(decoder: Decoder) -> int:
 
 
 def works_for_real(decoder: Decoder) -> tuple[int, ...]:
-    decoder.probe_video(of(media.video()))
+    probe_video(decoder, of(media.video()))
     return decoder.pids()
 
 
@@ -245,7 +246,7 @@ FACTS: dict[str, Any] = {
 
 def test_facts_are_cleaned(lying: Lying) -> None:
     lying.answer = (FACTS, [])
-    facts = lying.probe_video(of(b""))
+    facts = probe_video(lying, of(b""))
     assert facts.tags == {"title": "A B " + "x" * 196}
     assert (facts.duration, facts.fps) == (4.0, 25.0)
 
@@ -263,7 +264,7 @@ def test_facts_are_cleaned(lying: Lying) -> None:
 def test_impossible_facts(lying: Lying, key: str, value: object) -> None:
     lying.answer = ({**FACTS, key: value}, [])
     with pytest.raises(ContentRejected) as caught:
-        lying.probe_video(of(b""))
+        probe_video(lying, of(b""))
     assert caught.value.code == "decoder_crashed"
 
 
@@ -283,7 +284,7 @@ _JPEG, _WEBP = b"\xff\xd8\xff\xe0", b"RIFF\0\0\0\0WEBPVP8X"
 def test_pictures_that_are_none(lying: Lying, blobs: list[bytes]) -> None:
     lying.answer = ({}, blobs)
     with pytest.raises(ContentRejected) as caught:
-        lying.video_artwork(of(b""), duration=4)
+        video_artwork(lying, of(b""), duration=4)
     assert caught.value.code == "decoder_crashed"
 
 
@@ -302,7 +303,7 @@ def test_a_child_that_rejected_is_not_used_again() -> None:
         decoder.sandbox()
         before = decoder.pids()
         with pytest.raises(ContentRejected):
-            decoder.probe_video(of(media.noise()))
+            probe_video(decoder, of(media.noise()))
         assert decoder.pids() == ()
         assert all(gone(pid) for pid in before)
 
@@ -480,7 +481,7 @@ def test_missing_media_packages(tmp_path: Path, package: str) -> None:
         Decoder(program=program(tmp_path, without(package)), limits=PATIENT) as decoder,
         pytest.raises(ConfigurationError, match=r"stagedoor\[media\]") as caught,
     ):
-        decoder.probe_video(of(b""))
+        probe_video(decoder, of(b""))
     assert caught.value.code == "media_missing"
 
 
@@ -496,7 +497,7 @@ def test_missing_media_packages(tmp_path: Path, package: str) -> None:
 def test_a_child_that_does_not_start(tmp_path: Path, text: str, reason: str) -> None:
     with Decoder(program=program(tmp_path, text), limits=PATIENT) as decoder:
         with pytest.raises(StorageError, match=reason) as caught:
-            decoder.probe_video(of(b""))
+            probe_video(decoder, of(b""))
         assert decoder.pids() == ()
     assert caught.value.code == "decoder_unavailable"
     assert len(str(caught.value)) < 700

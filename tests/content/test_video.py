@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stagedoor.content.decoder import Decoder, DecoderLimits
+from stagedoor.content.decoding import Decoder, DecoderLimits
+from stagedoor.content.decoding.video import probe_video, video_artwork
 from stagedoor.content.video import Video
 from stagedoor.errors import ContentRejected
 from stagedoor.library.memory import MemoryLibrary
@@ -21,6 +22,7 @@ from stagedoor.lifecycle import State
 from stagedoor.ports import ContentType, Entry, Preprocessed, Source
 from stagedoor.tasks import JSON, PlacedFile, Plan, UploadTask, dump, load
 from stagedoor.testing import media
+from stagedoor.testing.content import Around
 
 PATIENT = DecoderLimits(seconds=300, cpu_seconds=300, start_seconds=300)
 ANNOTATIONS: dict[str, JSON] = {"artistname": "Björk", "name": "Army of Me", "release": 1995}
@@ -97,7 +99,7 @@ def test_facts(video: Video, container: Any, family: str, codecs: tuple[str, str
 
 def test_facts_survive_the_document(video: Video) -> None:
     done = preprocessed(video, media.video())
-    done = evolve(done, plan=video.plan(done))
+    done = evolve(done, plan=video.plan(done, Around()))
     assert load(dump(done)) == done
 
 
@@ -199,7 +201,7 @@ def test_refused(video: Video, data: Any, code: str) -> None:
 @pytest.mark.parametrize("text", [media.ffconcat(), media.hls(), media.sdp(), b"", b"\x1a\x45\xdf", b"....moo"])
 def test_the_decoder_trusts_no_sniffing(decoder: Decoder, text: bytes) -> None:
     with pytest.raises(ContentRejected) as caught:
-        decoder.probe_video(of(text))
+        probe_video(decoder, of(text))
     assert caught.value.code == "unsupported_format"
 
 
@@ -236,7 +238,7 @@ FACTS: dict[str, JSON] = {
 
 
 def plan(video: Video, annotations: Mapping[str, JSON], content: Mapping[str, JSON] = FACTS) -> Plan:
-    return video.plan(task(annotations=annotations, content=content))
+    return video.plan(task(annotations=annotations, content=content), Around())
 
 
 def test_a_plan(video: Video) -> None:
@@ -344,7 +346,7 @@ PLACED = PlacedFile("music", "Björk/1995 - Army of Me.mp4", 10, "b" * 64)
 
 def test_import_tells_what_is_on_record(video: Video) -> None:
     planned = task(content=FACTS)
-    planned = evolve(planned, plan=video.plan(planned), placed=(PLACED,))
+    planned = evolve(planned, plan=video.plan(planned, Around()), placed=(PLACED,))
     # What comes after the integration must not part the catalogue from the file.
     late = load(dump(evolve(planned, annotations={"artistname": "Other"}, content={})))
     library = Recording()
@@ -392,7 +394,7 @@ def nearest(picture: Image.Image) -> int:
 
 
 def pictures(video: Video, done: UploadTask, data: bytes) -> dict[str, Image.Image]:
-    planned = evolve(done, plan=video.plan(done))
+    planned = evolve(done, plan=video.plan(done, Around()))
     assert planned.plan is not None
     made = video.illustrate(planned, of(data))
     assert list(made.files) == [file.path for file in planned.plan.artwork]
@@ -470,7 +472,7 @@ def test_pictures_are_turned_the_right_way(video: Video) -> None:
 
 def test_huge_pictures_are_made_smaller(video: Video) -> None:
     with Decoder(limits=DecoderLimits(picture_side=100)) as decoder:
-        made = decoder.video_artwork(of(media.video()), duration=4.0)
+        made = video_artwork(decoder, of(media.video()), duration=4.0)
     assert {Image.open(io.BytesIO(frame)).size for frame in made.frames} == {(100, 56)}
 
 
@@ -481,7 +483,7 @@ def test_one_frame_makes_five_pictures(video: Video) -> None:
 
 def test_artwork_of_a_file_that_changed(video: Video) -> None:
     done = preprocessed(video, media.video())
-    planned = evolve(done, plan=video.plan(done))
+    planned = evolve(done, plan=video.plan(done, Around()))
     with pytest.raises(ContentRejected) as caught:
         video.illustrate(planned, of(media.audio_with_cover()))
     assert caught.value.code == "no_video"

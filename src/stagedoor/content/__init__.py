@@ -14,7 +14,7 @@ def builtin() -> tuple[Sequence[ContentType], Callable[[], None]]:
 
     Nothing is started, and no media library is loaded, before the first file is looked at.
     """
-    from .decoder import Decoder
+    from .decoding import Decoder
     from .video import Video
 
     decoder = Decoder()

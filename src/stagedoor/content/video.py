@@ -8,10 +8,11 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from ..errors import ConfigurationError, ContentRejected
-from ..ports import Illustrated, Library, Preprocessed, Source, VideoEntry
+from ..ports import Illustrated, Library, Preprocessed, Source, Surroundings, VideoEntry
 from ..tasks import JSON, Finding, PlacedFile, Plan, PlannedFile, UploadTask, extension_of
 from . import naming
-from .decoder import Decoder, VideoFacts
+from .decoding import Decoder
+from .decoding.video import VideoFacts, probe_video, video_artwork
 
 __all__ = ["Video"]
 
@@ -65,14 +66,14 @@ class Video:
         ``video_codec``, ``audio_codec``, ``fps`` and ``tags`` (suggestions for annotations).
 
         Raises:
-            ContentRejected: ``empty``, ``not_a_video``, ``unsupported_format``, or as `Decoder.probe_video`.
+            ContentRejected: ``empty``, ``not_a_video``, ``unsupported_format``, or as `probe_video`.
             StorageError: As `Decoder.run`.
             ConfigurationError: ``media_missing``.
         """
         with source() as stream:
             head = stream.read(_HEAD)
         _sniff(head)
-        facts = self._decoder.probe_video(source)
+        facts = probe_video(self._decoder, source)
         named = extension_of(task.sourcefilename)
         # mp4 and m4v are one container with two names, and players do not mind.
         interchangeable = {named, facts.kind} <= {"mp4", "m4v"}
@@ -96,7 +97,7 @@ class Video:
 
     # ── plan ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def plan(self, task: UploadTask) -> Plan:
+    def plan(self, task: UploadTask, around: Surroundings) -> Plan:
         """Name the files, or say what is missing.
 
         Problems: ``annotation_missing``, ``unusable_name``, ``invalid_release``, ``not_preprocessed``.
@@ -188,13 +189,13 @@ class Video:
         """Make the frames and the preview.
 
         Raises:
-            ContentRejected: ``no_plan``, or as `Decoder.video_artwork`.
+            ContentRejected: ``no_plan``, or as `video_artwork`.
             StorageError: As `Decoder.run`.
             ConfigurationError: ``media_missing``.
         """
         entry = _recorded(task)
         assert task.plan is not None
-        pictures = self._decoder.video_artwork(source, duration=_number(entry, "duration"), small=SMALL)
+        pictures = video_artwork(self._decoder, source, duration=_number(entry, "duration"), small=SMALL)
         made = dict(zip(_NAMES, (*pictures.frames, *pictures.small, pictures.preview), strict=True))
         names = {file.path: PurePosixPath(file.path).name for file in task.plan.artwork}
         if not made.keys() >= set(names.values()):

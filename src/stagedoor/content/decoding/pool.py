@@ -1,6 +1,6 @@
 """Decoders in child processes: strangers' bytes are never decoded in this one.
 
-A `Decoder` keeps a bounded pool of processes that run `stagedoor.content._child`. They are spawned and never
+A `Decoder` keeps a bounded pool of processes that run `stagedoor.content.decoding.child`. They are spawned and never
 forked, nice, locked in (see `Sandbox`), serve several requests each, and are replaced after a number of requests
 and after any failure. The input goes over as a file descriptor, so a child needs no path and can open none.
 
@@ -13,19 +13,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import logging
-import math
 import os
 import queue
-import re
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
 import time
-import unicodedata
 import weakref
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -33,33 +32,20 @@ from types import TracebackType
 from typing import Any, BinaryIO, Final
 
 import orjson
-from attrs import field, frozen
+from attrs import frozen
 
-from ..errors import ConfigurationError, ContentRejected, StorageError
-from ..ports import Source
+from ...errors import ConfigurationError, ContentRejected, StorageError
+from ...ports import Source
+from .sentences import SENTENCES
 
-__all__ = ["Answer", "Decoder", "DecoderLimits", "Sandbox", "VideoFacts", "VideoPictures"]
+__all__ = ["Answer", "Decoder", "DecoderLimits", "Sandbox"]
 
 _log = logging.getLogger(__name__)
 
-_PROGRAM: Final = Path(__file__).with_name("_child.py")
-_MAX_DOCUMENT: Final = 1 << 18
-_KINDS: Final = ("mp4", "m4v", "mov", "webm", "mkv")
-_WORD: Final = re.compile(r"[a-z0-9_]{1,32}")
-
-_SENTENCES: Final[Mapping[str, str]] = {
-    "decoder_memory": "The file needs more memory to decode than is allowed. It may be damaged, or made to do harm.",
-    "decoder_timeout": "The file takes longer to decode than is allowed. It may be damaged, or made to do harm.",
-    "decoder_crashed": "The decoder crashed on this file. It may be damaged, or made to do harm.",
-    "frame_too_large": "The pictures of this video are {width}×{height} pixels, which is more than is allowed.",
-    "no_video": "The file has no video in it. A cover picture does not count.",
-    "truncated": "The file is cut off: its end is missing. Upload the whole file again.",
-    "undecodable": "The pictures of this video cannot be decoded. The file is damaged.",
-    "unreadable": "The file says that it is a video, but cannot be read. It is damaged, or its index is missing.",
-    "unsupported_codec": "The pictures of this video are coded in an unsupported way. Convert it to H.264, VP9 or AV1.",
-    "unsupported_format": "The file is no MP4, M4V, WebM or Matroska video.",
-}
-"""What a child may say about content. The child gives the code, this process the words."""
+_PROGRAM: Final = Path(__file__).parent / "child" / "__main__.py"
+_MAX_DOCUMENT: Final = 1 << 22
+_MAX_FRAME: Final = 1 << 20
+_FRAME: Final = struct.Struct(">cI")
 
 
 @frozen(kw_only=True)
@@ -111,54 +97,6 @@ class Sandbox:
     no_capabilities: bool
     no_new_privileges: bool
     undumpable: bool
-
-
-@frozen(kw_only=True)
-class VideoFacts:
-    """What a video is.
-
-    Attributes:
-        kind: True type: ``mp4``, ``m4v``, ``mov``, ``webm`` or ``mkv``.
-        duration: Seconds.
-        width: Pixels as stored.
-        height: Pixels as stored.
-        sample_aspect_ratio: Width of a pixel over its height, as numerator and denominator.
-        rotation: Degrees by which a player turns the picture counterclockwise: 0, 90, 180 or 270.
-        display_width: Pixels as shown.
-        display_height: Pixels as shown.
-        video_codec: FFmpeg's name.
-        audio_codec: FFmpeg's name; ``None`` for a silent film.
-        fps: Frames a second, on average.
-        tags: ``title``, ``artist`` and ``date`` as the file says, if it does; at most 200 characters each.
-    """
-
-    kind: str
-    duration: float
-    width: int
-    height: int
-    sample_aspect_ratio: tuple[int, int]
-    rotation: int
-    display_width: int
-    display_height: int
-    video_codec: str
-    audio_codec: str | None
-    fps: float | None
-    tags: Mapping[str, str] = field(factory=dict)
-
-
-@frozen(kw_only=True)
-class VideoPictures:
-    """Pictures of a video.
-
-    Attributes:
-        frames: Five JPEGs in the size that a player shows (at most `DecoderLimits.picture_side`).
-        small: The same, small.
-        preview: The same as an animated WebP.
-    """
-
-    frames: tuple[bytes, ...]
-    small: tuple[bytes, ...]
-    preview: bytes
 
 
 @frozen(kw_only=True)
@@ -299,16 +237,13 @@ class _Child:
             said = os.pread(self._errors, 1 << 16, 0).decode("utf-8", "replace").strip()
             raise _not_started(said or repr(error)) from error
 
-    def ask(self, request: Mapping[str, Any], fd: int | None, seconds: float) -> Answer:
-        """Send a request and wait for the answer.
+    def send(self, request: Mapping[str, Any], fd: int | None, seconds: float) -> None:
+        """Send a request.
 
         Raises:
             BrokenPipeError: The child was gone before it had the request.
-            _Gone: It went away after that.
-            _Late: It did not answer in time.
-            _Nonsense: It did not keep to the protocol.
+            _Late: It did not take it in time.
         """
-        deadline = time.monotonic() + seconds
         raw = orjson.dumps(request)
         message = len(raw).to_bytes(4, "big") + raw
         self._socket.settimeout(seconds)
@@ -320,6 +255,40 @@ class _Child:
             raise BrokenPipeError from error
         except TimeoutError:
             raise _Late from None
+
+    def frame(self, seconds: float) -> tuple[Mapping[str, Any] | bytes, bool]:
+        """The next bit of a stream, and whether it is the last.
+
+        Raises:
+            _Gone, _Late, _Nonsense: As `ask`.
+        """
+        deadline = time.monotonic() + seconds
+        self._socket.settimeout(seconds)
+        kind, length = _FRAME.unpack(self._read(_FRAME.size, deadline))
+        if length > _MAX_FRAME or kind not in (b"B", b"D", b"E"):
+            raise _Nonsense(f"a frame {kind!r} of {length} bytes")
+        raw = self._read(length, deadline)
+        if kind == b"B":
+            return raw, False
+        try:
+            document = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise _Nonsense("no JSON in a frame") from error
+        if not isinstance(document, dict):
+            raise _Nonsense("no JSON object in a frame")
+        return document, kind == b"E"
+
+    def ask(self, request: Mapping[str, Any], fd: int | None, seconds: float) -> Answer:
+        """Send a request and wait for the answer.
+
+        Raises:
+            BrokenPipeError: The child was gone before it had the request.
+            _Gone: It went away after that.
+            _Late: It did not answer in time.
+            _Nonsense: It did not keep to the protocol.
+        """
+        deadline = time.monotonic() + seconds
+        self.send(request, fd, seconds)
         length = int.from_bytes(self._read(4, deadline), "big")
         if length > _MAX_DOCUMENT:
             raise _Nonsense(f"a document of {length} bytes")
@@ -396,7 +365,8 @@ class Decoder:
         self._condition = threading.Condition()
         self._idle: list[_Child] = []
         self._busy: set[_Child] = set()
-        self._slots = processes
+        # Whoever reads a stream asks for other things meanwhile; with places in common they could wait in a circle.
+        self._slots = {"runs": processes, "streams": processes}
         self._closed = False
         self._spawner: _Spawner | None = None
         self._sandbox: Sandbox | None = None
@@ -422,7 +392,7 @@ class Decoder:
             for child in self._idle:
                 child.close()
             self._idle.clear()
-            while self._slots < self._processes:
+            while any(free < self._processes for free in self._slots.values()):
                 self._condition.wait()
             spawner, self._spawner = self._spawner, None
         if spawner is not None:
@@ -435,7 +405,7 @@ class Decoder:
             ConfigurationError: ``media_missing``.
             StorageError: No child can be started.
         """
-        with self._slot() as child:
+        with self._slot("runs") as child:
             child.good = True
         assert self._sandbox is not None
         return self._sandbox
@@ -458,59 +428,106 @@ class Decoder:
             StorageError: The input cannot be read, no child can be started, or the decoder was closed.
             ConfigurationError: ``media_missing``.
         """
-        with source() as stream, _descriptor(stream) as (fd, size), self._slot() as child:
+        with source() as stream, _descriptor(stream) as (fd, size), self._slot("runs") as child:
             request = {"operation": operation, "size": size, "arguments": dict(arguments or {})}
             child.served += 1
-            try:
+            with self._judged(child, operation):
                 answer = child.ask(request, fd, self.limits.seconds)
-            except BrokenPipeError:
-                # It never had the input, so the input is not to blame.
-                raise self._stopped() if self._closed else _not_started("it was killed while it waited") from None
-            except _Late:
-                raise self._rejected("decoder_timeout") from None
-            except _Nonsense as error:
-                _log.warning("A decoder answered nonsense to %s: %s", operation, error)
-                raise self._rejected("decoder_crashed") from None
-            except _Gone:
-                child.kill()
-                over_time = child.returncode in (-signal.SIGXCPU, -signal.SIGPROF)
-                _log.warning("A decoder ended with %s during %s", child.returncode, operation)
-                raise self._rejected("decoder_timeout" if over_time else "decoder_crashed") from None
-            document = answer.document
-            if "storage" in document:
-                raise StorageError("The uploaded file could not be read.", code="storage_error")
-            if "rejected" in document:
-                raise self._rejected(document["rejected"], document.get("numbers"))
-            if not isinstance(document.get("answer"), dict):
-                _log.warning("A decoder failed at %s: %r", operation, str(document.get("failed"))[:1000])
-                raise self._rejected("decoder_crashed")
+            self._check(operation, answer.document)
             child.good = True
-            return Answer(document=document["answer"], blobs=answer.blobs)
+            return Answer(document=answer.document["answer"], blobs=answer.blobs)
+
+    @contextlib.contextmanager
+    def stream(
+        self, operation: str, source: Source, arguments: Mapping[str, Any] | None = None
+    ) -> Iterator[Iterator[Mapping[str, Any] | bytes]]:
+        """Have a child do an operation that answers bit by bit: documents, and bytes that belong to the last one.
+
+        The child waits while nobody asks for the next bit. It has a place of its own in the pool: other requests may
+        be made meanwhile, also by the one who reads.
+
+        Args:
+            operation: Name in the child's table of streams.
+            source: Opens the input.
+            arguments: Plain JSON.
+
+        Raises:
+            ContentRejected, StorageError, ConfigurationError: As `run`, here or while reading.
+        """
+        with source() as file, _descriptor(file) as (fd, size), self._slot("streams") as child:
+            request = {"operation": operation, "size": size, "arguments": dict(arguments or {})}
+            child.served += 1
+            with self._judged(child, operation):
+                child.send(request, fd, self.limits.seconds)
+            yield self._frames(child, operation)
+
+    def _frames(self, child: _Child, operation: str) -> Iterator[Mapping[str, Any] | bytes]:
+        while True:
+            with self._judged(child, operation):
+                frame, last = child.frame(self.limits.seconds)
+            if last:
+                assert not isinstance(frame, bytes)
+                self._check(operation, frame)
+                child.good = True
+                return
+            yield frame
+
+    @contextlib.contextmanager
+    def _judged(self, child: _Child, operation: str) -> Iterator[None]:
+        """What a child's end says about the content."""
+        try:
+            yield
+        except BrokenPipeError:
+            # It never had the input, so the input is not to blame.
+            raise self._stopped() if self._closed else _not_started("it was killed while it waited") from None
+        except _Late:
+            raise self._rejected("decoder_timeout") from None
+        except _Nonsense as error:
+            _log.warning("A decoder answered nonsense to %s: %s", operation, error)
+            raise self._rejected("decoder_crashed") from None
+        except _Gone:
+            child.kill()
+            over_time = child.returncode in (-signal.SIGXCPU, -signal.SIGPROF)
+            _log.warning("A decoder ended with %s during %s", child.returncode, operation)
+            raise self._rejected("decoder_timeout" if over_time else "decoder_crashed") from None
+
+    def _check(self, operation: str, document: Mapping[str, Any]) -> None:
+        if "storage" in document:
+            raise StorageError("The uploaded file could not be read.", code="storage_error")
+        if "rejected" in document:
+            raise self._rejected(document["rejected"], document.get("numbers"))
+        if not isinstance(document.get("answer"), dict):
+            _log.warning("A decoder failed at %s: %r", operation, str(document.get("failed"))[:1000])
+            raise self._rejected("decoder_crashed")
 
     def _rejected(self, code: object, numbers: object = None) -> Exception:
         if self._closed:
             return self._stopped()
-        known = str(code) if str(code) in _SENTENCES else "decoder_crashed"
-        safe = {"width": 0, "height": 0}
+        known = str(code) if str(code) in SENTENCES else "decoder_crashed"
+        safe = defaultdict[str, int](int)
         if isinstance(numbers, dict):
-            safe.update({key: value for key, value in numbers.items() if key in safe and type(value) is int})
-        return ContentRejected(_SENTENCES[known].format(**safe), code=known)
+            safe.update({key: value for key, value in numbers.items() if type(value) is int})
+        return ContentRejected(SENTENCES[known].format_map(safe), code=known)
+
+    def nonsense(self) -> Exception:
+        """The error for an answer that keeps to the protocol and cannot be true."""
+        return self._rejected("decoder_crashed")
 
     @staticmethod
     def _stopped() -> StorageError:
         return StorageError("The decoder was closed. Start the upload manager again.", code="decoder_closed")
 
     @contextlib.contextmanager
-    def _slot(self) -> Iterator[_Child]:
+    def _slot(self, kind: str) -> Iterator[_Child]:
         """A child for the time of a request. It is ended afterwards, unless it was found to be `good`."""
         if os.getpid() != self._owner:
             raise ConfigurationError("This decoder belongs to the process that was forked. Make one after the fork.")
         with self._condition:
-            while not self._slots and not self._closed:
+            while not self._slots[kind] and not self._closed:
                 self._condition.wait()
             if self._closed:
                 raise self._stopped()
-            self._slots -= 1
+            self._slots[kind] -= 1
             self._spawner = self._spawner or _Spawner()
             spawner = self._spawner
             child = self._take_idle()
@@ -538,7 +555,7 @@ class Decoder:
                         self._idle.append(child)
                     else:
                         child.close()
-                self._slots += 1
+                self._slots[kind] += 1
                 self._condition.notify_all()
 
     def _take_idle(self) -> _Child | None:
@@ -550,54 +567,6 @@ class Decoder:
                 return child
             child.close()  # killed by somebody else meanwhile
         return None
-
-    # ── operations ────────────────────────────────────────────────────────────────────────────────────────────
-
-    def probe_video(self, source: Source) -> VideoFacts:
-        """What a video is, after its start and its end have been decoded.
-
-        Raises:
-            ContentRejected: ``unsupported_format``, ``unreadable``, ``no_video``, ``unsupported_codec``,
-                ``frame_too_large``, ``truncated``, ``undecodable``, or one of `run`'s.
-            StorageError: As `run`.
-            ConfigurationError: As `run`.
-        """
-        answer = self.run("probe_video", source)
-        try:
-            return _video_facts(answer.document, self.limits)
-        except (KeyError, TypeError, ValueError) as error:
-            _log.warning("A decoder's facts are impossible: %s", error)
-            raise self._rejected("decoder_crashed") from None
-
-    def video_artwork(
-        self, source: Source, *, duration: float, small: int = 150, preview: int = 320, milliseconds: int = 600
-    ) -> VideoPictures:
-        """Five frames of a video at L/(2·6) + i·L/6, the aspect ratio and the rotation applied.
-
-        Args:
-            source: The video.
-            duration: L, in seconds.
-            small: Width of the small frames, in pixels.
-            preview: Longest side of the preview, in pixels.
-            milliseconds: A frame of the preview is shown so long; the preview never ends.
-
-        Raises:
-            ContentRejected: As `probe_video`.
-            StorageError: As `run`.
-            ConfigurationError: As `run`.
-        """
-        answer = self.run(
-            "video_artwork",
-            source,
-            {"duration": duration, "small": small, "preview": preview, "milliseconds": milliseconds},
-        )
-        *stills, animation = (*answer.blobs, b"")[: max(1, len(answer.blobs))]
-        jpegs = all(still.startswith(b"\xff\xd8\xff") for still in stills)
-        webp = animation[:4] == b"RIFF" and animation[8:12] == b"WEBP"
-        if len(stills) != 10 or not jpegs or not webp:
-            _log.warning("A decoder's pictures are none")
-            raise self._rejected("decoder_crashed")
-        return VideoPictures(frames=tuple(stills[:5]), small=tuple(stills[5:]), preview=animation)
 
 
 @contextlib.contextmanager
@@ -627,59 +596,3 @@ def _descriptor(stream: BinaryIO) -> Iterator[tuple[int, int]]:
 
 def _is_readonly_file(fd: int) -> bool:
     return stat.S_ISREG(os.fstat(fd).st_mode) and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
-
-
-# ── checks of what a child says ───────────────────────────────────────────────────────────────────────────────
-
-
-def _integer(value: object, low: int, high: int) -> int:
-    if type(value) is not int or not low <= value <= high:
-        raise ValueError(f"{value!r:.40} is no whole number from {low} to {high}")
-    return value
-
-
-def _positive(value: object, high: float) -> float:
-    if type(value) not in (int, float) or not 0 < value <= high:  # type: ignore[operator]
-        raise ValueError(f"{value!r:.40} is no number above 0 and up to {high}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _word(value: object) -> str:
-    if not isinstance(value, str) or not _WORD.fullmatch(value):
-        raise ValueError(f"{value!r:.40} is no word")
-    return value
-
-
-def _tag(value: object) -> str:
-    """Text for people: no control, format or unassigned characters, one space at a time, 200 characters."""
-    if not isinstance(value, str):
-        raise TypeError("a tag is no text")
-    spaced = "".join(" " if c.isspace() else c for c in value[:2000])
-    kept = "".join(c for c in spaced if unicodedata.category(c)[0] != "C")
-    return unicodedata.normalize("NFC", " ".join(kept.split()))[:200].strip()
-
-
-def _video_facts(document: Mapping[str, Any], limits: DecoderLimits) -> VideoFacts:
-    if document["kind"] not in _KINDS:
-        raise ValueError("an unknown kind")
-    numerator, denominator = (_integer(part, 1, 1 << 31) for part in document["sar"])
-    if not isinstance(document["tags"], dict):
-        raise TypeError("tags are no object")
-    tags = {key: _tag(document["tags"][key]) for key in ("title", "artist", "date") if key in document["tags"]}
-    audio, fps = document["audio_codec"], document["fps"]
-    width = _integer(document["width"], 1, limits.max_side)
-    height = _integer(document["height"], 1, limits.max_side)
-    return VideoFacts(
-        kind=document["kind"],
-        duration=_positive(document["duration"], 1e7),
-        width=width,
-        height=height,
-        sample_aspect_ratio=(numerator, denominator),
-        rotation=_integer(document["rotation"], 0, 270) // 90 * 90,
-        display_width=_integer(document["display_width"], 1, 16 * limits.max_side),
-        display_height=_integer(document["display_height"], 1, 16 * limits.max_side),
-        video_codec=_word(document["video_codec"]),
-        audio_codec=None if audio is None else _word(audio),
-        fps=None if fps is None or not math.isfinite(fps) else _positive(fps, 100_000),
-        tags={key: text for key, text in tags.items() if text},
-    )

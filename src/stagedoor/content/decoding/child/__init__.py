@@ -1,0 +1,1 @@
+"""The program of the decoder's child processes. See `main`."""
