@@ -36,7 +36,7 @@ from stagedoor.errors import (
 from stagedoor.library.memory import MemoryLibrary
 from stagedoor.lifecycle import DUE_STATES, STORED_STATES, State, Trigger, ladders
 from stagedoor.notices import Notice, NoticeKind
-from stagedoor.ports import Buffer
+from stagedoor.ports import Buffer, Surroundings
 from stagedoor.settings import Settings
 from stagedoor.tasks import Offer, Plan, PlannedFile, UploadTask, to_dict
 from stagedoor.testing.content import PlainContent
@@ -1097,8 +1097,8 @@ class TestIntegrate:
 
     def test_all_files_or_none(self, closed: House) -> None:
         class Two(PlainContent):
-            def plan(self, task: UploadTask) -> Plan:
-                plan = super().plan(task)
+            def plan(self, task: UploadTask, around: Surroundings) -> Plan:
+                plan = super().plan(task, around)
                 return attrs.evolve(plan, files=(*plan.files, PlannedFile("music", "Alpha/Gamma.mp4")))
 
         uploads = closed.open(contents=[Two()])

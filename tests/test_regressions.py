@@ -18,7 +18,7 @@ from stagedoor.engine import Uploads
 from stagedoor.errors import Refused, StorageError, StorageFull
 from stagedoor.library.memory import MemoryLibrary
 from stagedoor.lifecycle import State
-from stagedoor.ports import Buffer, WorkItem
+from stagedoor.ports import Buffer, Surroundings, WorkItem
 from stagedoor.settings import Settings
 from stagedoor.tasks import Offer, Plan, UploadTask, evolve
 from stagedoor.testing.content import PlainContent
@@ -191,7 +191,7 @@ def test_an_active_upload_does_not_expire_however_short_the_retention() -> None:
 
 def test_a_plan_that_fails_is_counted_and_told() -> None:
     class Planless(PlainContent):
-        def plan(self, task: UploadTask) -> Plan:
+        def plan(self, task: UploadTask, around: Surroundings) -> Plan:
             raise KeyError("a mistake in a plug-in")
 
     settings = Settings(backoff=0.0)

@@ -974,7 +974,7 @@ class Uploads:
     def _delete(self, task: UploadTask) -> None:
         """What is left of ``remove``: data first, the task file last."""
         try:
-            self._session(task).take_back_unrecorded()
+            self._session(task).clear_trees()
             self._bytes.delete(task.key)
             with self._locked(task.id):
                 now = self._load(task.id)

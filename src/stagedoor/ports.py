@@ -17,9 +17,10 @@ from attrs import field, frozen
 
 from .lifecycle import State, Trigger
 from .notices import Notice
-from .tasks import JSON, Finding, PlacedFile, Plan, UploadTask
+from .tasks import JSON, Finding, PlacedFile, Plan, PlannedFile, UploadTask
 
 __all__ = [
+    "AlbumEntry",
     "ArtworkEntry",
     "Buffer",
     "ByteStore",
@@ -32,12 +33,15 @@ __all__ = [
     "Library",
     "MusicLibrary",
     "Preprocessed",
+    "Producer",
     "Quarantine",
     "Recovered",
     "Room",
+    "SongEntry",
     "Source",
     "Subscriber",
     "Summary",
+    "Surroundings",
     "TaskStore",
     "Tree",
     "VideoEntry",
@@ -340,10 +344,19 @@ class Tree(Protocol):
         """Whether something has this name."""
         ...
 
-    def place(self, uid: str, path: str, source: BinaryIO, sha256: str | None = None) -> PlacedFile:
+    def names(self, directory: str = "") -> Sequence[str]:
+        """What is in a directory, sorted, hidden things left out; empty when there is no such directory."""
+        ...
+
+    def place(
+        self, uid: str, path: str, source: BinaryIO, sha256: str | None = None, *, replace: bool = False
+    ) -> PlacedFile:
         """Copy a file into the tree; the name appears only when the copy is whole, durable and the right one.
 
         Idempotent: a file that an earlier call for this ``uid`` and ``path`` placed is adopted, until `settle`.
+
+        With ``replace``, a regular file that has the name is moved into the upload's journal first, durably, from
+        where `withdraw` and `remove` bring it back; ``PlacedFile.replaced`` is its SHA-256. It is never overwritten.
 
         Raises:
             Conflict: ``destination_exists``, somebody else's file has the name.
@@ -353,7 +366,14 @@ class Tree(Protocol):
         ...
 
     def settle(self, uid: str) -> None:
-        """Forget what is only needed to adopt or to repeat; called when the placement, or the removal, is on record."""
+        """Forget what is only needed to adopt or to repeat; called when the placement, or the removal, is on record.
+
+        What was replaced is kept.
+        """
+        ...
+
+    def discard(self, uid: str) -> None:
+        """Delete what was replaced for an upload, durably: the upload is being removed. Idempotent."""
         ...
 
     def unsettled(self) -> Sequence[str]:
@@ -376,7 +396,8 @@ class Tree(Protocol):
         """Take back what is on record as placed for an upload, and directories that are empty then, durably.
 
         May be interrupted and repeated until `settle`: what was taken once is known, and a file that somebody
-        else has placed there since, be it the same bytes, is not touched.
+        else has placed there since, be it the same bytes, is not touched. What a placement replaced comes back
+        under its name; when somebody else has taken the name since, it stays in the journal, and `settle` keeps it.
 
         Raises:
             Conflict: ``changed_since``: a file is not the one that was placed; it is kept.
@@ -436,7 +457,57 @@ class ArtworkEntry:
     sha256: str
 
 
-Entry: TypeAlias = VideoEntry | ArtworkEntry
+@frozen(kw_only=True)
+class SongEntry:
+    """A song of an album.
+
+    Attributes:
+        path: In the music directory, relative.
+        name: Title.
+        artist: Of the song; on a compilation not that of the album.
+        disc: From 1 up.
+        number: Of the track on its disc; 0 when nobody knows.
+        size: Bytes.
+        sha1: Of the file.
+        sha256: Of the file.
+        duration: Seconds.
+        codec: FFmpeg's name.
+    """
+
+    path: str
+    name: str
+    artist: str
+    disc: int
+    number: int
+    size: int
+    sha1: str
+    sha256: str
+    duration: float
+    codec: str
+
+
+@frozen(kw_only=True)
+class AlbumEntry:
+    """Songs of an album, all that one upload brings. Several uploads may bring one album, a disc or a song each.
+
+    Attributes:
+        artist: Of the album, before it was made safe.
+        name: Title.
+        release: Year, four digits, or empty.
+        origin: Where it came from, free text.
+        sha1: Of the uploaded file, be it an archive or a song.
+        songs: At least one.
+    """
+
+    artist: str
+    name: str
+    release: str
+    origin: str
+    sha1: str
+    songs: tuple[SongEntry, ...]
+
+
+Entry: TypeAlias = VideoEntry | ArtworkEntry | AlbumEntry
 
 
 class Library(Protocol):
@@ -473,10 +544,22 @@ class Library(Protocol):
 
 @runtime_checkable
 class MusicLibrary(Protocol):
-    """Optional ability of a `Library`: answers before a byte is sent."""
+    """Optional ability of a `Library`: answers, before a byte is sent or a file is placed."""
 
     def find_sha1(self, sha1: str) -> Sequence[str]:
-        """Relative paths of the entries whose file has this SHA-1. Advice, no proof."""
+        """Relative paths of the entries whose file, or whose upload, has this SHA-1. Advice, no proof."""
+        ...
+
+    def find_artists(self, name: str) -> Sequence[str]:
+        """The spellings of the artists who may be meant by a name: first the one that matches, then similar ones."""
+        ...
+
+    def find_songs(self, artist: str, album: str, release: str) -> Sequence[SongEntry]:
+        """The songs of an album, by disc and number; empty when it is not known."""
+        ...
+
+    def find_albums(self, artist: str, album: str, albumid: str | None) -> Sequence[str]:
+        """The ids of the albums that an artwork with these names would be the cover of."""
         ...
 
 
@@ -513,6 +596,23 @@ class Illustrated:
     preview: str
 
 
+class Surroundings(Protocol):
+    """What planning may look at: the libraries as they are now."""
+
+    @property
+    def library(self) -> Library:
+        """The music database; it may be a `MusicLibrary`."""
+        ...
+
+    def exists(self, root: str, path: str) -> bool:
+        """Whether something has this name in a tree."""
+        ...
+
+    def names(self, root: str, directory: str = "") -> Sequence[str]:
+        """What is in a directory of a tree; empty when there is none."""
+        ...
+
+
 class ContentType(Protocol):
     """Everything that depends on what an upload is. Registered by name; knows neither engine nor stores.
 
@@ -539,10 +639,11 @@ class ContentType(Protocol):
         """
         ...
 
-    def plan(self, task: UploadTask) -> Plan:
+    def plan(self, task: UploadTask, around: Surroundings) -> Plan:
         """Name the files from annotations and facts. Touches nothing; collisions are the engine's business.
 
-        Never raises for what the user can mend: it goes into ``Plan.problems`` with severity ``reject``.
+        Never raises for what the user can mend: it goes into ``Plan.problems`` with severity ``reject``, or
+        ``hold`` for a question that integration waits for, or ``warn``.
         """
         ...
 
@@ -559,5 +660,23 @@ class ContentType(Protocol):
 
         Raises:
             ContentRejected: It cannot be made.
+        """
+        ...
+
+
+@runtime_checkable
+class Producer(Protocol):
+    """Optional ability of a `ContentType`: makes the files of a plan that are not the uploaded one."""
+
+    def produce(
+        self, task: UploadTask, source: Source, files: Sequence[PlannedFile]
+    ) -> AbstractContextManager[Iterable[tuple[PlannedFile, BinaryIO]]]:
+        """The bytes of planned files whose ``source`` is not empty.
+
+        Each is given once, in an order that suits the producer. A stream is read from start to end, once, before
+        the next one is asked for; it need not be seekable.
+
+        Raises:
+            ContentRejected: They cannot be made.
         """
         ...

@@ -17,7 +17,7 @@ import inspect
 import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from typing import BinaryIO, Final
 
@@ -36,9 +36,21 @@ from .errors import (
     UploadError,
 )
 from .lifecycle import ROWS, State, Trigger, due
-from .ports import Buffer, ByteStore, ContentType, Illustrated, Library, Preprocessed, Tree
+from .ports import Buffer, ByteStore, ContentType, Illustrated, Library, Preprocessed, Producer, Tree
 from .settings import Settings
-from .tasks import JSON, Finding, PlacedFile, Plan, Step, UploadTask, check_annotations, evolve, pending_name
+from .tasks import (
+    JSON,
+    Finding,
+    PlacedFile,
+    Plan,
+    PlannedFile,
+    Step,
+    UploadTask,
+    answered,
+    check_annotations,
+    evolve,
+    pending_name,
+)
 
 __all__ = ["Chunk", "Declaration", "Ports", "Session", "file_too_large"]
 
@@ -409,13 +421,21 @@ class Session:
         self.task = evolve(self.task, annotations=self._merged)
 
     def no_open_question(self) -> bool:
-        """The user has answered what had to be asked."""
-        return not self.task.open_questions
+        """The user has answered what had to be asked, about the content and about its place in the library."""
+        return not self._questions
+
+    @cached_property
+    def _questions(self) -> tuple[Finding, ...]:
+        plan = self._plan_if_it_can_be
+        planned = plan.problems if plan is not None else ()
+        return (*self.task.open_questions, *(problem for problem in planned if problem.severity == "hold"))
 
     def _no_open_question_refusal(self) -> Refused | None:
-        question = self.task.open_questions[0]
+        question = self._questions[0]
+        choice = f" ({', '.join(question.options)})" if question.options else ""
         return Refused(
-            f"{question.sentence} Answer with the annotation answers.{question.code} first.", code=question.code
+            f"{question.sentence} Answer with the annotation answers.{question.code}{choice} first.",
+            code=question.code,
         )
 
     def note_request(self) -> None:
@@ -434,11 +454,16 @@ class Session:
 
     @cached_property
     def plan(self) -> Plan:
-        """What integration would do now: names from the content type, collisions from the trees."""
-        plan = self._content.plan(self.task)
-        problems = list(plan.problems)
+        """What integration would do now: names from the content type, collisions from the trees.
+
+        Questions that are answered are left out of its problems.
+        """
+        plan = self._content.plan(self.task, _Surroundings(self.ports))
+        problems = [p for p in plan.problems if p.severity != "hold" or not answered(p, self.task.annotations)]
+        files: dict[PlannedFile, PlannedFile] = {}
         directories: dict[str, None] = {}
         for file in (*plan.files, *plan.artwork):
+            files[file] = file
             tree = self.ports.trees.get(file.root)
             if tree is None:
                 problems.append(Finding("no_tree", "reject", f"This server has no {file.root} directory."))
@@ -446,18 +471,22 @@ class Session:
             try:
                 directories.update(dict.fromkeys(f"{file.root}/{d}" for d in tree.missing_directories(file.path)))
                 if tree.exists(file.path):
-                    problems.append(
-                        Finding(
-                            "destination_exists", "reject",
-                            f"There is {file.path} in the {file.root} directory already. It is never overwritten: "
-                            "change the annotations, or remove the upload.",
-                        )
-                    )  # fmt: skip
+                    collision = _collision(file)
+                    if answered(collision, self.task.annotations):
+                        files[file] = attrs.evolve(file, replace=True)
+                    else:
+                        problems.append(collision)
             except StorageError as error:
                 if error.code not in _FINAL_ERRORS:
                     raise
                 problems.append(Finding(error.code, "reject", error.sentence))
-        return attrs.evolve(plan, directories=tuple(directories), problems=tuple(problems))
+        return attrs.evolve(
+            plan,
+            files=tuple(files[file] for file in plan.files),
+            artwork=tuple(files[file] for file in plan.artwork),
+            directories=tuple(directories),
+            problems=tuple(problems),
+        )
 
     @cached_property
     def _plan_if_it_can_be(self) -> Plan | None:
@@ -486,14 +515,33 @@ class Session:
         placed = []
         with self._placing():
             for problem in plan.problems:
-                if problem.severity == "reject":
+                if problem.severity != "warn":
                     raise ContentRejected(problem.sentence, code=problem.code)
             if not plan.files:
                 raise ContentRejected("There is nothing to put into the library.", code="nothing_to_place")
-            for file in plan.files:
+            with ExitStack() as stack:
+                for file, source in self._sources(plan.files, stack):
+                    placed.append(self._place(file, source, file.sha256))
+        if self.failure is not None:
+            return None
+        # As planned, whatever order suited the producer.
+        order = {(file.root, file.path): at for at, file in enumerate(plan.files)}
+        return tuple(sorted(placed, key=lambda file: order[file.root, file.path]))
+
+    def _sources(self, files: Sequence[PlannedFile], stack: ExitStack) -> Iterator[tuple[PlannedFile, BinaryIO]]:
+        for file in files:
+            if not file.source:
                 with self._open() as source:
-                    placed.append(self._tree(file.root).place(self.task.uid, file.path, source, file.sha256))
-        return None if self.failure is not None else tuple(placed)
+                    yield file, source
+        made = [file for file in files if file.source]
+        if made:
+            content = self._content
+            if not isinstance(content, Producer):
+                raise ContentRejected(f"{content.name} cannot make the file {made[0].source}.", code="cannot_produce")
+            yield from stack.enter_context(content.produce(self.task, self._open, made))
+
+    def _place(self, file: PlannedFile, source: BinaryIO, sha256: str | None = None) -> PlacedFile:
+        return self._tree(file.root).place(self.task.uid, file.path, source, sha256, replace=file.replace)
 
     @contextmanager
     def _placing(self) -> Iterator[None]:
@@ -579,8 +627,9 @@ class Session:
         placed: list[PlacedFile] = []
         with self._placing():
             made: Illustrated = self._content.illustrate(self.task, self._open)
-            tree = self._tree("artwork")
-            placed += [tree.place(self.task.uid, path, io.BytesIO(data)) for path, data in made.files.items()]
+            planned = {file.path: file for file in self.task.plan.artwork} if self.task.plan else {}
+            for path, data in made.files.items():
+                placed.append(self._place(planned.get(path) or PlannedFile("artwork", path), io.BytesIO(data)))
             self.ports.library.illustrate(self.task.uid, made.directory, made.thumbnail, made.preview)
         return None if self.failure is not None else tuple(placed)
 
@@ -660,9 +709,11 @@ class Session:
         task = self.task
         return task.deadline is not None and self.now >= task.deadline and due(task) is None
 
-    def take_back_unrecorded(self) -> None:
-        """Before a deletion: take back from the library what a step placed and nobody recorded."""
+    def clear_trees(self) -> None:
+        """Before a deletion: take back what a step placed and nobody recorded, and let go of what was replaced."""
         self._take_back()
+        for tree in self.ports.trees.values():
+            tree.discard(self.task.uid)
 
     # ── helpers ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -719,6 +770,34 @@ class Session:
         uid, trees = self.task.uid, self.ports.trees
         for tree in trees.values():
             self.afterwards.append(lambda tree=tree: tree.settle(uid))  # type: ignore[misc]  # mypy: lambda default
+
+
+@frozen
+class _Surroundings:
+    """See `stagedoor.ports.Surroundings`."""
+
+    ports: Ports
+
+    @property
+    def library(self) -> Library:
+        return self.ports.library
+
+    def exists(self, root: str, path: str) -> bool:
+        return root in self.ports.trees and self.ports.trees[root].exists(path)
+
+    def names(self, root: str, directory: str = "") -> Sequence[str]:
+        return self.ports.trees[root].names(directory) if root in self.ports.trees else ()
+
+
+def _collision(file: PlannedFile) -> Finding:
+    return Finding(
+        "destination_exists",
+        "reject",
+        f"There is {file.path} in the {file.root} directory already. It is never overwritten: change the annotations, "
+        "or remove the upload; or annotate answers.destination_exists with “replace”, and the old file is kept aside "
+        "for undo.",
+        options=("replace",),
+    )
 
 
 def _reachable(tree: Tree, path: str) -> bool:

@@ -303,11 +303,13 @@ class Finding:
         severity: ``reject`` (the bytes are unusable), ``hold`` (the user must choose), ``warn`` (something
             was dropped or changed).
         sentence: For people.
+        options: The answers that a ``hold`` takes; empty when any will do.
     """
 
     code: str
     severity: Severity
     sentence: str
+    options: tuple[str, ...] = ()
 
 
 @frozen
@@ -320,6 +322,7 @@ class PlannedFile:
         source: Name of the bytes: empty for the uploaded file itself, else a derived file's name.
         size: In bytes, when known.
         sha256: When known.
+        replace: Whether a file that has the name may be moved away: the user has decided.
     """
 
     root: str
@@ -327,6 +330,7 @@ class PlannedFile:
     source: str = ""
     size: int | None = None
     sha256: str | None = None
+    replace: bool = False
 
 
 @frozen
@@ -358,12 +362,14 @@ class PlacedFile:
         path: Relative to the root.
         size: In bytes.
         sha256: Of what was placed; undo refuses a file that has another one.
+        replaced: SHA-256 of the file that had the name before and is kept for undo; ``None`` without one.
     """
 
     root: str
     path: str
     size: int
     sha256: str
+    replaced: str | None = None
 
 
 @frozen
@@ -490,7 +496,7 @@ class UploadTask:
     @property
     def open_questions(self) -> tuple[Finding, ...]:
         """Holds that no annotation ``answers.<code>`` has answered yet."""
-        return tuple(f for f in self.findings if f.severity == "hold" and f"answers.{f.code}" not in self.annotations)
+        return tuple(f for f in self.findings if f.severity == "hold" and not answered(f, self.annotations))
 
     def happened(self, trigger: str, source: str, dest: str, time: float, reason: str = "") -> tuple[Event, ...]:
         """The history with one more line.
@@ -507,6 +513,12 @@ class UploadTask:
             middle = next((i for i, e in enumerate(history) if i and e.source == e.dest), 1)
             history = history[:middle] + history[middle + 1 :]
         return (*history, line)
+
+
+def answered(question: Finding, annotations: Annotations) -> bool:
+    """Whether an annotation ``answers.<code>`` answers a question, with one of its options if it has some."""
+    answer = annotations.get(f"answers.{question.code}")
+    return answer is not None and (not question.options or answer in question.options)
 
 
 _NAMES = tuple(a.name for a in fields(UploadTask))

@@ -6,13 +6,39 @@ decides what happens to it, so that a test (or a property) can ask for any outco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from attrs import field, frozen
 
 from ..errors import ContentRejected, StorageError
-from ..ports import Illustrated, Library, Preprocessed, Source, VideoEntry
+from ..library.memory import NullLibrary
+from ..ports import Illustrated, Library, Preprocessed, Source, Surroundings, VideoEntry
 from ..tasks import JSON, Finding, Plan, PlannedFile, UploadTask
 
-__all__ = ["PlainContent"]
+__all__ = ["Around", "PlainContent"]
+
+
+@frozen
+class Around:
+    """`stagedoor.ports.Surroundings` made of names: for tests of `ContentType.plan`.
+
+    Attributes:
+        library: The music database.
+        paths: Files that are there, by tree.
+    """
+
+    library: Library = field(factory=NullLibrary)
+    paths: Mapping[str, Sequence[str]] = field(factory=dict)
+
+    def exists(self, root: str, path: str) -> bool:
+        """See `Surroundings.exists`."""
+        return any(f"{there}/".startswith(f"{path}/") for there in self.paths.get(root, ()))
+
+    def names(self, root: str, directory: str = "") -> Sequence[str]:
+        """See `Surroundings.names`."""
+        inside = f"{directory}/" if directory else ""
+        paths = self.paths.get(root, ())
+        return sorted({path[len(inside) :].partition("/")[0] for path in paths if path.startswith(inside)})
 
 
 class PlainContent:
@@ -57,7 +83,7 @@ class PlainContent:
             findings.append(Finding("which", "hold", "Which one is it?"))
         return Preprocessed(content={"script": script.decode("ascii", "replace")}, findings=findings)
 
-    def plan(self, task: UploadTask) -> Plan:
+    def plan(self, task: UploadTask, around: Surroundings) -> Plan:
         """See `ContentType.plan`."""
         names: dict[str, str] = {}
         for key in ("artistname", "name"):
