@@ -25,6 +25,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .common import Answer, Frame, Input, Operation, RejectedError, Streaming
+from .image import make_cover, probe_image
+from .image import warm_up as warm_up_images
 from .sandbox import PR_SET_PDEATHSIG, confine, prctl
 from .video import image_of, probe_video, video_artwork
 
@@ -43,6 +45,7 @@ def _warm_up() -> None:
         buffer = io.BytesIO()
         picture.save(buffer, form, **options)
         Image.open(buffer, formats=(form,)).load()
+    warm_up_images()
     import av
 
     # PyAV imports a module for each kind of stream when it meets the first one.
@@ -55,6 +58,8 @@ def _warm_up() -> None:
 
 
 OPERATIONS: dict[str, Operation] = {
+    "make_cover": make_cover,
+    "probe_image": probe_image,
     "probe_video": probe_video,
     "video_artwork": video_artwork,
 }
