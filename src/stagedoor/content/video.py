@@ -11,6 +11,7 @@ from ..errors import ConfigurationError, ContentRejected
 from ..ports import Illustrated, Library, Preprocessed, Source, Surroundings, VideoEntry
 from ..tasks import JSON, Finding, PlacedFile, Plan, PlannedFile, UploadTask, extension_of
 from . import naming
+from .annotations import missing, text
 from .decoding import Decoder
 from .decoding.video import VideoFacts, probe_video, video_artwork
 
@@ -31,11 +32,6 @@ _HEAD: Final = 8192
 """Bytes that are looked at before a decoder is."""
 _EBML: Final = b"\x1a\x45\xdf\xa3"
 _ISO_BOXES: Final = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
-_TEXTS: Final = {
-    "artistname": "the artist",
-    "name": "the title of the video",
-    "release": "the year of the release",
-}
 
 
 class Video:
@@ -103,8 +99,8 @@ class Video:
         Problems: ``annotation_missing``, ``unusable_name``, ``invalid_release``, ``not_preprocessed``.
         """
         problems: list[Finding] = []
-        artist = _text(task, "artistname", problems)
-        title = _text(task, "name", problems)
+        artist = text(task, "artistname", problems)
+        title = text(task, "name", problems)
         release = self._release(task, problems)
         extension = task.content.get("extension")
         if not isinstance(extension, str):
@@ -142,7 +138,7 @@ class Video:
     def _release(self, task: UploadTask, problems: list[Finding]) -> str | None:
         value = task.annotations.get("release")
         if value is None or value == "":
-            problems.append(_missing("release"))
+            problems.append(missing("release"))
             return None
         release = naming.year(value)
         if release is None:
@@ -251,36 +247,6 @@ def _content(facts: VideoFacts, extension: str) -> Mapping[str, JSON]:
 # ── plan ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _NOT_YET: Final = Finding("not_preprocessed", "reject", "The content has not been examined yet. Wait until it is.")
-
-
-def _missing(key: str) -> Finding:
-    return Finding(
-        "annotation_missing", "reject", f"The annotation “{key}” is missing. Say what {_TEXTS[key]} is, then try again."
-    )
-
-
-def _text(task: UploadTask, key: str, problems: list[Finding]) -> str | None:
-    """An annotation that becomes a part of the path; what is wrong with it becomes a problem."""
-    value = task.annotations.get(key)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # a video called 1979 arrives as a number
-    if value is None or (isinstance(value, str) and not value.strip()):
-        problems.append(_missing(key))
-        return None
-    try:
-        if isinstance(value, str):
-            naming.component(value)
-            return value.strip()
-    except ContentRejected:
-        pass
-    problems.append(
-        Finding(
-            "unusable_name",
-            "reject",
-            f"The annotation “{key}” cannot be part of a file name. Give {_TEXTS[key]} as text with letters or digits.",
-        )
-    )
-    return None
 
 
 # ── what integration put on record ────────────────────────────────────────────────────────────────────────────

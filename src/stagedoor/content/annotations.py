@@ -1,0 +1,64 @@
+"""Annotations that become names, and what is said about those that are missing or cannot be one."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..errors import ContentRejected
+from ..tasks import JSON, Finding, UploadTask
+from . import naming
+
+__all__ = ["missing", "text"]
+
+_MEANINGS: Final = {
+    "albumname": "the title of the album",
+    "artistname": "the artist",
+    "name": "the title of the video",
+    "release": "the year of the release",
+}
+
+
+def missing(key: str) -> Finding:
+    """The problem of an annotation without which there is no path."""
+    return Finding(
+        "annotation_missing",
+        "reject",
+        f"The annotation “{key}” is missing. Say what {_MEANINGS[key]} is, then try again.",
+    )
+
+
+def text(task: UploadTask, key: str, problems: list[Finding], *, default: JSON = None) -> str | None:
+    """An annotation that becomes a part of a path, as people wrote it.
+
+    Args:
+        task: The upload.
+        key: Of the annotation.
+        problems: Gets what is wrong with it: ``annotation_missing`` or ``unusable_name``, both ``reject``.
+        default: What is taken when nobody has said anything, such as a tag.
+
+    Returns:
+        The text, or ``None`` when there is a problem.
+    """
+    value = task.annotations.get(key)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        value = default
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # a video called 1979 arrives as a number
+    if value is None or (isinstance(value, str) and not value.strip()):
+        problems.append(missing(key))
+        return None
+    try:
+        if isinstance(value, str):
+            naming.component(value)
+            return value.strip()
+    except ContentRejected:
+        pass
+    problems.append(
+        Finding(
+            "unusable_name",
+            "reject",
+            f"The annotation “{key}” cannot be part of a file name. "
+            f"Give {_MEANINGS[key]} as text with letters or digits.",
+        )
+    )
+    return None
