@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Final
 
-from ..errors import ConfigurationError, ContentRejected
+from ..errors import ContentRejected
 from ..ports import Illustrated, Library, Preprocessed, Source, Surroundings, VideoEntry
 from ..tasks import JSON, Finding, PlacedFile, Plan, PlannedFile, UploadTask, extension_of
 from . import naming
 from .annotations import missing, text
 from .decoding import Decoder
 from .decoding.video import VideoFacts, probe_video, video_artwork
+from .records import no_plan, number, recorded, string
+from .sniffing import head_of, kind_of
 
 __all__ = ["Video"]
 
@@ -28,8 +30,6 @@ _SMALL_NAMES: Final = tuple(f"frame-{number} ({SMALL}).jpg" for number in range(
 _PREVIEW: Final = "preview.webp"
 _NAMES: Final = (*_LARGE_NAMES, *_SMALL_NAMES, _PREVIEW)
 
-_HEAD: Final = 8192
-"""Bytes that are looked at before a decoder is."""
 _EBML: Final = b"\x1a\x45\xdf\xa3"
 _ISO_BOXES: Final = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 
@@ -66,9 +66,7 @@ class Video:
             StorageError: As `Decoder.run`.
             ConfigurationError: ``media_missing``.
         """
-        with source() as stream:
-            head = stream.read(_HEAD)
-        _sniff(head)
+        _sniff(head_of(source))
         facts = probe_video(self._decoder, source)
         named = extension_of(task.sourcefilename)
         # mp4 and m4v are one container with two names, and players do not mind.
@@ -159,23 +157,23 @@ class Video:
         Raises:
             ContentRejected: ``no_plan``, the task is from a version that kept none; or the catalogue's.
         """
-        entry = _recorded(task)
+        entry = recorded(task)
         placed = _placed(task)
         library.put(
             task.uid,
             VideoEntry(
                 path=placed.path,
-                artist=_string(entry, "artist"),
-                name=_string(entry, "name"),
-                release=_string(entry, "release"),
-                origin=_string(entry, "origin"),
+                artist=string(entry, "artist"),
+                name=string(entry, "name"),
+                release=string(entry, "release"),
+                origin=string(entry, "origin"),
                 size=placed.size,
-                sha1=_string(entry, "sha1"),
+                sha1=string(entry, "sha1"),
                 sha256=placed.sha256,
-                duration=_number(entry, "duration"),
-                width=int(_number(entry, "width")),
-                height=int(_number(entry, "height")),
-                codec=_string(entry, "codec"),
+                duration=number(entry, "duration"),
+                width=int(number(entry, "width")),
+                height=int(number(entry, "height")),
+                codec=string(entry, "codec"),
             ),
         )
 
@@ -189,18 +187,18 @@ class Video:
             StorageError: As `Decoder.run`.
             ConfigurationError: ``media_missing``.
         """
-        entry = _recorded(task)
+        entry = recorded(task)
         assert task.plan is not None
-        pictures = video_artwork(self._decoder, source, duration=_number(entry, "duration"), small=SMALL)
+        pictures = video_artwork(self._decoder, source, duration=number(entry, "duration"), small=SMALL)
         made = dict(zip(_NAMES, (*pictures.frames, *pictures.small, pictures.preview), strict=True))
         names = {file.path: PurePosixPath(file.path).name for file in task.plan.artwork}
         if not made.keys() >= set(names.values()):
-            raise _no_plan()
+            raise no_plan()
         return Illustrated(
             files={path: made[name] for path, name in names.items()},
-            directory=_string(entry, "directory"),
-            thumbnail=_string(entry, "thumbnail"),
-            preview=_string(entry, "preview"),
+            directory=string(entry, "directory"),
+            thumbnail=string(entry, "thumbnail"),
+            preview=string(entry, "preview"),
         )
 
 
@@ -209,19 +207,11 @@ class Video:
 
 def _sniff(head: bytes) -> None:
     """Refuse what cannot be a video, without a decoder."""
-    if not head:
-        raise ContentRejected("The file is empty. Choose a file with something in it.", code="empty")
     if head[:4] == _EBML or head[4:8] in _ISO_BOXES:
         return
-    try:
-        import filetype
-    except ImportError as error:
-        raise ConfigurationError(
-            "The package “filetype” is missing. Install it: pip install 'stagedoor[media]'.", code="media_missing"
-        ) from error
-    kind = filetype.guess(head)
+    kind = kind_of(head)
     raise ContentRejected(
-        "The file is no MP4, M4V, WebM or Matroska video" + (f", but {kind.mime}." if kind is not None else "."),
+        "The file is no MP4, M4V, WebM or Matroska video" + (f", but {kind}." if kind is not None else "."),
         code="not_a_video",
     )
 
@@ -252,36 +242,8 @@ _NOT_YET: Final = Finding("not_preprocessed", "reject", "The content has not bee
 # ── what integration put on record ────────────────────────────────────────────────────────────────────────────
 
 
-def _no_plan() -> ContentRejected:
-    return ContentRejected(
-        "It is not on record what was integrated, because an older version did it. Undo or remove this upload, "
-        "and upload the video again.",
-        code="no_plan",
-    )
-
-
-def _recorded(task: UploadTask) -> Mapping[str, JSON]:
-    if task.plan is None or not task.plan.entry:
-        raise _no_plan()
-    return task.plan.entry
-
-
 def _placed(task: UploadTask) -> PlacedFile:
     for file in task.placed:
         if file.root == "music":
             return file
-    raise _no_plan()
-
-
-def _string(entry: Mapping[str, JSON], key: str) -> str:
-    value = entry.get(key)
-    if not isinstance(value, str):
-        raise _no_plan()
-    return value
-
-
-def _number(entry: Mapping[str, JSON], key: str) -> float:
-    value = entry.get(key)
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise _no_plan()
-    return float(value)
+    raise no_plan()
