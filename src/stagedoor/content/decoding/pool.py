@@ -25,7 +25,7 @@ import threading
 import time
 import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -459,9 +459,13 @@ class Decoder:
             child.served += 1
             with self._judged(child, operation):
                 child.send(request, fd, self.limits.seconds)
-            yield self._frames(child, operation)
+            frames = self._frames(child, operation)
+            try:
+                yield frames
+            finally:
+                frames.close()  # the child may be another's from here on
 
-    def _frames(self, child: _Child, operation: str) -> Iterator[Mapping[str, Any] | bytes]:
+    def _frames(self, child: _Child, operation: str) -> Generator[Mapping[str, Any] | bytes, None, None]:
         while True:
             with self._judged(child, operation):
                 frame, last = child.frame(self.limits.seconds)
