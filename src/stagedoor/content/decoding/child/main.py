@@ -24,6 +24,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from .audio import embedded_cover, probe_audio
+from .audio import warm_up as warm_up_audio
 from .common import Answer, Frame, Input, Operation, RejectedError, Streaming
 from .image import make_cover, probe_image
 from .image import warm_up as warm_up_images
@@ -52,13 +54,16 @@ def _warm_up() -> None:
     for module in pkgutil.walk_packages(av.__path__, "av."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
+    warm_up_audio()
     frame = av.VideoFrame(16, 16, "yuv420p")
     image_of(frame, (8, 8)).resize((4, 4), Image.Resampling.LANCZOS)
     "\N{LATIN SMALL LETTER A}".encode("utf-8", "replace").decode("utf-8", "replace")
 
 
 OPERATIONS: dict[str, Operation] = {
+    "embedded_cover": embedded_cover,
     "make_cover": make_cover,
+    "probe_audio": probe_audio,
     "probe_image": probe_image,
     "probe_video": probe_video,
     "video_artwork": video_artwork,
