@@ -277,7 +277,7 @@ class House:
 
     def entries(self) -> dict[str, str]:
         """Path of the catalogue's entries by uid."""
-        return {entry.uid: entry.entry.path for entry in self.library.entries()}
+        return {entry.uid: entry.path for entry in self.library.entries()}
 
     def everything(self) -> tuple[object, ...]:
         """All that is stored, to compare."""

@@ -822,14 +822,14 @@ def test_annotations_after_integration_silently_diverge(house: House) -> None:
     house.worker.drain(100)
     task = house.uploads.get("one")
     (entry,) = house.library.entries()
-    assert (entry.entry.path, getattr(entry.entry, "name", None)) == ("Alpha/Beta.mp4", "Beta")
+    assert (entry.path, getattr(entry.entry, "name", None)) == ("Alpha/Beta.mp4", "Beta")
     assert list(house.files("music")) == ["Alpha/Beta.mp4"]
     assert house.uploads.plan("one").entry["name"] == "Beta"  # what was done can be told from what is said
     house.uploads.undo("one")
     house.uploads.integrate("one", trigger_import=True)
     house.worker.drain(100)
     (entry,) = house.library.entries()
-    assert (entry.entry.path, getattr(entry.entry, "name", None)) == ("Alpha/Gamma.mp4", "Gamma")
+    assert (entry.path, getattr(entry.entry, "name", None)) == ("Alpha/Gamma.mp4", "Gamma")
     house.finish()
 
 

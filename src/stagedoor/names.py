@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Final
 
-__all__ = ["match_key", "similar_key"]
+__all__ = ["match_key", "search_words", "similar_key"]
 
 _MARKS: Final = re.compile(
     "[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f"  # Latin, Greek, Cyrillic
@@ -19,6 +19,14 @@ _LETTERS: Final = str.maketrans(
     | {"&": " and "}
 )
 """Letters with a stroke, and ligatures, which Unicode does not take apart; and one sign that is a word."""
+
+_SCRIPTS_WITHOUT_SPACES: Final = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])"
+)
+"""Thai, Lao, Burmese, Khmer, Japanese and Chinese letters: each is looked for by itself."""
+
+_LONGEST_WORD: Final = 64
+_APOSTROPHES: Final = re.compile("['’`]")
 
 _ARTICLE: Final = re.compile(r"\A\W*the\s+(?=\S)|(?<=\S)\s*,\s*the\W*\Z")
 
@@ -38,7 +46,26 @@ def similar_key(name: str) -> str:
     nor does an article (``"The Beatles"``, ``"Beatles, The"``), and ``"&"`` is ``"and"``. Of a name that is nothing
     but punctuation, that stays.
     """
-    letters = _MARKS.sub("", unicodedata.normalize("NFKD", match_key(name))).translate(_LETTERS)
-    bare = _ARTICLE.sub("", letters, count=1)
-    key = "".join(c for c in bare if unicodedata.category(c)[0] in "LMN")
+    bare = _ARTICLE.sub("", _letters(name), count=1)
+    key = "".join(c for c in bare if _counts(c))
     return unicodedata.normalize("NFC", key or "".join(bare.split()))
+
+
+def search_words(text: str) -> tuple[str, ...]:
+    """The words to look for, or to be found by, each once, without diacritics, signs and case.
+
+    A word is found by any beginning of it. Of scripts that put no space between words, each letter is one. Only the
+    first 64 characters of a word count.
+    """
+    letters = unicodedata.normalize("NFC", _letters(text))
+    apart = _SCRIPTS_WITHOUT_SPACES.sub(r" \1 ", _APOSTROPHES.sub("", letters))
+    spaced = "".join(c if _counts(c) else " " for c in apart)
+    return tuple(dict.fromkeys(word[:_LONGEST_WORD] for word in spaced.split()))
+
+
+def _letters(name: str) -> str:
+    return _MARKS.sub("", unicodedata.normalize("NFKD", match_key(name))).translate(_LETTERS)
+
+
+def _counts(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LMN"

@@ -1,11 +1,12 @@
 from collections.abc import Iterator
 
 import pytest
+from attrs import evolve
 
 from stagedoor.errors import ContentRejected, StorageError
-from stagedoor.library.entries import Album, Artist, Artwork, Illustration, Video
+from stagedoor.library.entries import Album, Artist, Artwork, Illustration, Record, Video
 from stagedoor.library.memory import MemoryLibrary, NullLibrary
-from stagedoor.ports import Library, MusicLibrary
+from stagedoor.ports import Library, MusicLibrary, SongEntry
 from stagedoor.testing.library import LibraryContract, artwork_entry, uid_of, video_entry
 
 
@@ -18,11 +19,30 @@ class TestContract(LibraryContract):
 
     def snapshot(self, library: Library) -> object:
         assert isinstance(library, MemoryLibrary)
-        return library.artists(), library.albums(), frozenset(library.entries())
+        known = library.albums(limit=10_000)
+        identities = {album.id: (album.artist, album.name, album.release) for album in known}
+        return (
+            library.artists(),
+            [(evolve(album, id=""), songs_of(library, album.id)) for album in known],
+            {
+                (e.uid, None if isinstance(e, Video) else identities.get(e.album or ""), plain(e))
+                for e in library.entries()
+            },
+        )
 
     def add_album(self, library: Library, artist: str, name: str) -> str | None:
         assert isinstance(library, MemoryLibrary)
         return library.add_album(artist, name)
+
+
+def plain(record: Record) -> Record:
+    return record if isinstance(record, Video) else evolve(record, album=None)
+
+
+def songs_of(library: MemoryLibrary, albumid: str) -> list[SongEntry]:
+    content = library.album(albumid)
+    assert content is not None
+    return [song.entry for disc in content.discs for song in disc.songs]
 
 
 def test_it_tells_what_it_was_told() -> None:

@@ -3,12 +3,15 @@
 What uploads did is taken back exactly because little of it is stored. Every entry hangs on a row of ``uploads``,
 whose numbers say who came first; the rest is *derived* from the entries that are there:
 
-* an artist that nobody added by hand is there as long as an entry refers to it, and is spelled as the oldest one
-  spells it;
-* the cover of an album is that of the newest artwork that is there, else the album's own.
+* a path belongs to the newest upload that claims it; the song, video or cover of an older one is *replaced*, and is
+  not there for whoever asks, until the newer one is forgotten;
+* an album that nobody added by hand is there as long as a song of it is, and an artist as long as anything refers to
+  it; either is spelled as the oldest upload spells it that is there;
+* the cover of an album is that of the newest upload that is there and brought or made one, else the album's own.
 
 So there is no former cover to put back, and no order in which uploads may be forgotten: what remains is what would
-be there had the forgotten upload never come. The price is a look at the other entries whenever one changes.
+be there had the forgotten upload never come. The price is a look at the other entries whenever one changes; `rows`
+does that, and `checks` knows how everything must fit together.
 
 Threads share *one connection under one lock*. SQLite has one writer at a time whatever we do, an import writes a
 few rows, and a page reads some hundred; a connection a thread would gain nothing that can be felt here, and
@@ -18,182 +21,125 @@ is in WAL mode, and every transaction that writes starts by taking the write loc
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import groupby
 from threading import Lock
 from types import TracebackType
 from typing import Final, Self
 
 import orjson
-from attrs import fields
 
-from ..errors import ConfigurationError, ContentRejected, StorageError, StorageFull, UploadError
-from ..ports import ArtworkEntry, Entry, VideoEntry
+from ..errors import ContentRejected, StorageError, StorageFull, UploadError
+from ..names import match_key, search_words, similar_key
+from ..ports import AlbumEntry, ArtworkEntry, Entry, SongEntry, VideoEntry
+from .checks import content_hash, faults
 from .entries import (
+    KINDS,
     Album,
+    AlbumContent,
+    AlbumUpload,
     Artist,
     Artwork,
     Counts,
+    Disc,
+    Found,
     Illustration,
+    Kind,
+    Record,
+    Song,
     Video,
-    album_ambiguous,
-    album_not_found,
+    best_first,
     check_entry,
+    check_field,
+    check_page,
     check_text,
+    common_directory,
     entry_not_found,
-    match_key,
-    path_taken,
 )
+from .rows import SONG_FIELDS, VIDEO_FIELDS, candidates, keep_album, one, put, set_picture, settling, upload_of
+from .schema import check_sqlite, prepare, transaction
 
 __all__ = ["Catalogue"]
 
-_APPLICATION_ID: Final = 0x53444F52
-"""``SDOR`` in the file's header: how we know our own."""
-
-_OLDEST_SQLITE: Final = (3, 38, 0)
-"""STRICT tables came with 3.37, JSON for everybody with 3.38."""
-
-# ── schema ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        "PRAGMA application_id = 0x53444F52",
-        # Rows of entries hang on this one; deleting it is what `forget` does. A number is never given to a later
-        # upload while an earlier one has a higher number, and that is all that "older" needs.
-        """
-        CREATE TABLE uploads (
-            seq INTEGER PRIMARY KEY,
-            uid TEXT NOT NULL UNIQUE,
-            kind TEXT NOT NULL CHECK (kind IN ('video', 'album', 'artwork'))
-        ) STRICT
-        """,
-        # `kept`: added by hand, so that no upload's end removes or renames it.
-        """
-        CREATE TABLE artists (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            key TEXT NOT NULL UNIQUE,
-            name TEXT NOT NULL,
-            kept INTEGER NOT NULL CHECK (kept IN (0, 1))
-        ) STRICT
-        """,
-        # AUTOINCREMENT because people and task files remember album ids. `credit` is the artist as the entry
-        # spells it; `cover` is the album's own, which uploaded artworks only hide.
-        """
-        CREATE TABLE albums (
-            id INTEGER PRIMARY KEY AUTOINCREMENT,
-            uid TEXT UNIQUE REFERENCES uploads (uid) ON DELETE CASCADE,
-            artist INTEGER NOT NULL REFERENCES artists (id),
-            credit TEXT NOT NULL,
-            name TEXT NOT NULL,
-            key TEXT NOT NULL,
-            release TEXT NOT NULL,
-            cover TEXT,
-            UNIQUE (artist, key, release)
-        ) STRICT
-        """,
-        """
-        CREATE TABLE songs (
-            id INTEGER PRIMARY KEY,
-            uid TEXT REFERENCES uploads (uid) ON DELETE CASCADE,
-            album INTEGER NOT NULL REFERENCES albums (id) ON DELETE CASCADE,
-            artist INTEGER NOT NULL REFERENCES artists (id),
-            credit TEXT NOT NULL,
-            path TEXT NOT NULL UNIQUE,
-            name TEXT NOT NULL,
-            disc INTEGER NOT NULL,
-            number INTEGER NOT NULL,
-            size INTEGER NOT NULL,
-            sha1 TEXT NOT NULL,
-            sha256 TEXT NOT NULL,
-            duration REAL NOT NULL,
-            codec TEXT NOT NULL
-        ) STRICT
-        """,
-        """
-        CREATE TABLE videos (
-            id INTEGER PRIMARY KEY,
-            uid TEXT NOT NULL UNIQUE REFERENCES uploads (uid) ON DELETE CASCADE,
-            artist INTEGER NOT NULL REFERENCES artists (id),
-            credit TEXT NOT NULL,
-            path TEXT NOT NULL UNIQUE,
-            name TEXT NOT NULL,
-            key TEXT NOT NULL,
-            release TEXT NOT NULL,
-            origin TEXT NOT NULL,
-            size INTEGER NOT NULL,
-            sha1 TEXT NOT NULL COLLATE NOCASE,
-            sha256 TEXT NOT NULL,
-            duration REAL NOT NULL,
-            width INTEGER NOT NULL,
-            height INTEGER NOT NULL,
-            codec TEXT NOT NULL
-        ) STRICT
-        """,
-        # `credit`, `title` and `wanted` are what the upload said; `album` is what was found for it.
-        """
-        CREATE TABLE artworks (
-            id INTEGER PRIMARY KEY,
-            uid TEXT NOT NULL UNIQUE REFERENCES uploads (uid) ON DELETE CASCADE,
-            album INTEGER REFERENCES albums (id) ON DELETE SET NULL,
-            path TEXT NOT NULL UNIQUE,
-            credit TEXT NOT NULL,
-            title TEXT NOT NULL,
-            wanted TEXT,
-            sha256 TEXT NOT NULL
-        ) STRICT
-        """,
-        """
-        CREATE TABLE illustrations (
-            uid TEXT NOT NULL PRIMARY KEY REFERENCES uploads (uid) ON DELETE CASCADE,
-            directory TEXT NOT NULL,
-            thumbnail TEXT NOT NULL,
-            preview TEXT NOT NULL
-        ) STRICT
-        """,
-        "CREATE INDEX albums_by_key ON albums (key)",
-        "CREATE INDEX songs_by_uid ON songs (uid)",
-        "CREATE INDEX songs_by_album ON songs (album)",
-        "CREATE INDEX songs_by_artist ON songs (artist)",
-        "CREATE INDEX songs_by_sha1 ON songs (sha1 COLLATE NOCASE)",
-        "CREATE INDEX videos_by_artist ON videos (artist)",
-        "CREATE INDEX videos_by_sha1 ON videos (sha1)",
-        "CREATE INDEX artworks_by_album ON artworks (album)",
-        """
-        CREATE VIEW credits (uid, seq, artist, credit) AS
-            SELECT uid, seq, artist, credit FROM videos JOIN uploads USING (uid)
-            UNION ALL
-            SELECT uid, seq, artist, credit FROM albums JOIN uploads USING (uid)
-            UNION ALL
-            SELECT uid, seq, artist, credit FROM songs JOIN uploads USING (uid)
-        """,
-        """
-        CREATE VIEW covers (album, path) AS
-            SELECT albums.id, coalesce(
-                (
-                    SELECT artworks.path FROM artworks JOIN uploads USING (uid)
-                    WHERE artworks.album = albums.id ORDER BY uploads.seq DESC LIMIT 1
-                ),
-                albums.cover
-            ) FROM albums
-        """,
-        "PRAGMA user_version = 1",
-    ),
-)
-"""Step ``i`` takes a file of schema ``i`` to ``i + 1``, and ends by saying so. Statements only: a step that ever
-left this house is never changed, another one is added."""
+_SONG: Final = KINDS.index("song")
+_LAST: Final = "\U0010ffff"
+"""Sorts behind every character of a name."""
+_FIT_ALIKE: Final = 200
 
 _VIDEOS: Final = """
-    SELECT videos.uid, artists.name AS spelled, videos.path, videos.credit AS artist, videos.name, videos.release,
-        videos.origin, videos.size, videos.sha1, videos.sha256, videos.duration, videos.width, videos.height,
-        videos.codec, directory, thumbnail, preview
-    FROM videos JOIN artists ON artists.id = videos.artist LEFT JOIN illustrations USING (uid)
+    SELECT uid, iif(artists.shown, artists.name, credit) AS spelled, path, credit AS artist, videos.name, release,
+        origin, size, sha1, sha256, duration, width, height, codec, directory, thumbnail, preview, videos.shown
+    FROM videos JOIN uploads ON seq = videos.upload JOIN artists ON artists.id = videos.artist
+        LEFT JOIN illustrations USING (upload)
 """
 
-_VIDEO_FIELDS: Final = tuple(a.name for a in fields(VideoEntry))
+_SONGS: Final = """
+    SELECT uid, artists.name AS spelled, album, path, songs.name, credit AS artist, disc, number, size, sha1, sha256,
+        duration, codec
+    FROM songs JOIN uploads ON seq = upload JOIN artists ON artists.id = songs.artist
+"""
+
+_ALBUMS: Final = """
+    SELECT albums.id, artists.name AS artist, albums.name, release, covers.path AS cover
+    FROM albums JOIN artists ON artists.id = albums.artist JOIN covers ON covers.album = albums.id
+"""
+
+_FINDINGS: Final[Mapping[Kind, str]] = {
+    "artist": "SELECT name FROM artists WHERE id IN (SELECT value FROM json_each(?))",
+    "album": """
+        SELECT albums.name, artists.name AS artist, release, CAST(albums.id AS TEXT) AS id
+        FROM albums JOIN artists ON artists.id = albums.artist WHERE albums.id IN (SELECT value FROM json_each(?))
+    """,
+    "song": """
+        SELECT songs.name, artists.name AS artist, albums.name AS album, release, CAST(albums.id AS TEXT) AS id, path
+        FROM songs JOIN albums ON albums.id = songs.album JOIN artists ON artists.id = songs.artist
+        WHERE songs.id IN (SELECT value FROM json_each(?))
+    """,
+    "video": """
+        SELECT videos.name, artists.name AS artist, release, path
+        FROM videos JOIN artists ON artists.id = videos.artist WHERE upload IN (SELECT value FROM json_each(?))
+    """,
+}
+"""What the rows that a search found are, by the numbers of the rows."""
+
+_NAMES_LIKE: Final = """
+    SELECT name FROM (
+        SELECT * FROM (
+            SELECT 0 AS later, key, {name} AS name FROM {table}
+            WHERE shown AND {owner} AND key >= :key AND key < :key_end GROUP BY key ORDER BY key LIMIT :limit
+        ) UNION ALL SELECT * FROM (
+            SELECT 1, key, {name} FROM {table} WHERE shown AND {owner} AND similar >= :similar
+                AND similar < :similar_end AND NOT (key >= :key AND key < :key_end)
+            GROUP BY key ORDER BY key LIMIT :limit
+        ) ORDER BY later, key LIMIT :limit
+    )
+"""
+_OWNED: Final = "(:artist IS NULL OR artist = (SELECT id FROM artists WHERE key = :artist))"
+_OWNED_PART: Final = (
+    "(:artist IS NULL OR album IN "
+    "(SELECT albums.id FROM albums JOIN artists ON artists.id = albums.artist WHERE artists.key = :artist))"
+)
+_SUGGESTIONS: Final[Mapping[str, str]] = {
+    "artist": _NAMES_LIKE.format(table="artists", name="name", owner="1"),
+    "album": _NAMES_LIKE.format(table="albums", name="min(name)", owner=_OWNED),
+    "release": f"""
+        SELECT release AS name FROM albums WHERE shown AND release <> '' AND {_OWNED}
+            AND substr(release, 1, length(:prefix)) = :prefix
+        UNION SELECT release FROM videos WHERE shown AND release <> '' AND {_OWNED}
+            AND substr(release, 1, length(:prefix)) = :prefix
+        ORDER BY 1 LIMIT :limit
+    """,  # noqa: S608 -- constants
+    "origin": f"""
+        SELECT origin AS name FROM (
+            SELECT origin, count(*) AS uses FROM videos WHERE shown AND {_OWNED} GROUP BY origin
+            UNION ALL SELECT origin, count(*) FROM parts WHERE shown AND {_OWNED_PART} GROUP BY origin
+        ) WHERE origin <> '' GROUP BY origin ORDER BY sum(uses) DESC, origin
+    """,  # noqa: S608 -- constants
+}
 
 
 class Catalogue:
@@ -221,21 +167,18 @@ class Catalogue:
 
         Raises:
             ConfigurationError: The file belongs to a newer version or to another program, its file system cannot
-                do what is needed, or SQLite is too old.
+                do what is needed, or SQLite is too old or has no FTS5.
             StorageError: It cannot be opened, or it is damaged.
             StorageFull: No room.
         """
-        if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
-            raise ConfigurationError(
-                f"Python was built with SQLite {sqlite3.sqlite_version}, the catalogue needs 3.38 or newer."
-            )
+        check_sqlite()
         place = os.fspath(path)
         name = os.path.basename(place)
         with _translated(name):
             # No implicit transactions: which statements belong together is said below, and nowhere else.
             connection = sqlite3.connect(place, timeout=timeout, isolation_level=None, check_same_thread=False)
             try:
-                _prepare(connection, place, durable)
+                prepare(connection, place, durable)
             except BaseException:
                 connection.close()
                 raise
@@ -261,29 +204,24 @@ class Catalogue:
     def put(self, uid: str, entry: Entry) -> None:
         """Insert or update the one entry of an upload.
 
-        An update keeps what `illustrate` recorded, and the upload's place in the order of uploads.
+        An update keeps what `illustrate` recorded, and the upload's place in the order of uploads. Paths that
+        earlier uploads' entries have are taken over; theirs come back when this one is forgotten.
 
         Raises:
             TypeError: A value does not have the declared type.
-            ContentRejected: ``path_taken``, another upload's entry has the path; ``album_not_found``, and
-                ``album_ambiguous`` when several have the name; ``invalid_text``, ``invalid_number``.
+            ContentRejected: ``album_not_found``, and ``album_ambiguous`` when several have the name, of an artwork;
+                ``no_songs``, ``too_many_songs``, ``path_twice``, of an album; ``invalid_text``, ``invalid_number``.
         """
         check_text("uid", uid)
         check_entry(entry)
-        kind = "video" if isinstance(entry, VideoEntry) else "artwork"
-        with self._writing() as db:
-            former = _credited(db, uid)
-            # An entry of another kind is another entry; cascades clear the old one's rows.
-            db.execute("DELETE FROM uploads WHERE uid = ? AND kind <> ?", (uid, kind))
-            db.execute("INSERT INTO uploads (uid, kind) VALUES (?, ?) ON CONFLICT (uid) DO NOTHING", (uid, kind))
-            if isinstance(entry, VideoEntry):
-                _put_video(db, uid, entry)
-            else:
-                _put_artwork(db, uid, entry)
-            _settle_artists(db, former | _credited(db, uid))
+        with self._writing() as db, settling(db, uid):
+            put(db, uid, entry)
 
     def illustrate(self, uid: str, directory: str, thumbnail: str, preview: str) -> None:
         """Record the artwork of an entry: names of files in ``directory`` of the artwork tree.
+
+        Of an album upload, ``directory/preview`` is the album's cover from now on, unless a later upload brings or
+        makes another.
 
         Raises:
             ContentRejected: ``entry_not_found``, nothing was put for this upload, or it was forgotten;
@@ -291,44 +229,90 @@ class Catalogue:
         """
         for name, text in (("directory", directory), ("thumbnail", thumbnail), ("preview", preview)):
             check_text(name, text)
-        with self._writing() as db:
-            if _one(db, "SELECT 1 FROM uploads WHERE uid = ?", (uid,)) is None:
+        with self._writing() as db, settling(db, uid):
+            upload = upload_of(db, uid)
+            if upload is None:
                 raise entry_not_found(uid)
             db.execute(
                 """
-                INSERT INTO illustrations (uid, directory, thumbnail, preview) VALUES (?, ?, ?, ?)
-                ON CONFLICT (uid) DO UPDATE SET
+                INSERT INTO illustrations (upload, directory, thumbnail, preview) VALUES (?, ?, ?, ?)
+                ON CONFLICT (upload) DO UPDATE SET
                     directory = excluded.directory, thumbnail = excluded.thumbnail, preview = excluded.preview
                 """,
-                (uid, directory, thumbnail, preview),
+                (upload, directory, thumbnail, preview),
             )
+            set_picture(db, upload)
 
     def unillustrate(self, uid: str) -> None:
         """Take back what `illustrate` did; the entry stays. Without one, nothing happens."""
-        with self._writing() as db:
-            db.execute("DELETE FROM illustrations WHERE uid = ?", (uid,))
+        with self._writing() as db, settling(db, uid):
+            upload = upload_of(db, uid)
+            if upload is not None:
+                db.execute("DELETE FROM illustrations WHERE upload = ?", (upload,))
+                set_picture(db, upload)
 
     def forget(self, uid: str) -> None:
         """Take back what `put` and `illustrate` did for an upload; an unknown one is no error.
 
         The content is then what it would be had the upload never come, whatever came after it.
         """
-        with self._writing() as db:
-            former = _credited(db, uid)
+        with self._writing() as db, settling(db, uid):
             db.execute("DELETE FROM uploads WHERE uid = ?", (uid,))
-            _settle_artists(db, former)
 
     def find_sha1(self, sha1: str) -> Sequence[str]:
-        """Relative paths, sorted, of the videos and songs whose file has this SHA-1 (hex digits in any case)."""
+        """Relative paths, sorted, of what has this SHA-1 (hex digits in any case).
+
+        Of a video or a song that is its path; of the archive of an album, the directory that its songs have in
+        common, or the first of them if they have none.
+        """
         with self._reading() as db:
             rows = db.execute(
                 """
-                SELECT path FROM videos WHERE sha1 = :sha1
-                UNION SELECT path FROM songs WHERE sha1 = :sha1 COLLATE NOCASE ORDER BY path
+                SELECT path FROM videos WHERE sha1 = ?1 AND shown UNION SELECT path FROM songs WHERE sha1 = ?1 AND shown
                 """,
-                {"sha1": sha1},
+                (sha1,),
             )
-            return tuple(row["path"] for row in rows)
+            paths = {row["path"] for row in rows}
+            # A song that was uploaded by itself has been found already.
+            parts = db.execute(
+                """
+                SELECT upload FROM parts WHERE sha1 = ?1 AND shown
+                    AND NOT EXISTS (SELECT 1 FROM songs WHERE songs.upload = parts.upload AND sha1 = ?1 AND songs.shown)
+                """,
+                (sha1,),
+            ).fetchall()
+            for part in parts:
+                songs = db.execute("SELECT path FROM songs WHERE upload = ? AND shown", (part["upload"],))
+                among = [row["path"] for row in songs]
+                paths.add(common_directory(among) or min(among))
+            return tuple(sorted(paths))
+
+    def find_artists(self, name: str) -> Sequence[str]:
+        """The spelling of the artist whose name matches, then of those with a similar one, by name."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT name FROM artists WHERE similar = ? AND shown ORDER BY key <> ?, key",
+                (similar_key(name), match_key(name)),
+            )
+            return tuple(row["name"] for row in rows)
+
+    def find_songs(self, artist: str, album: str, release: str) -> Sequence[SongEntry]:
+        """The songs of an album, by disc, number and path; empty when it is not known."""
+        with self._reading() as db:
+            row = one(
+                db,
+                """
+                SELECT albums.id FROM albums JOIN artists ON artists.id = albums.artist
+                WHERE artists.key = ? AND albums.key = ? AND release = ?
+                """,
+                (match_key(artist), match_key(album), release),
+            )
+            return () if row is None else tuple(song.entry for song in _songs_of(db, row["id"]))
+
+    def find_albums(self, artist: str, album: str, albumid: str | None) -> Sequence[str]:
+        """The ids of the albums that an artwork with these names would be the cover of, by year."""
+        with self._reading() as db:
+            return tuple(str(found) for found in candidates(db, artist, album, albumid))
 
     # ── by hand ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -343,7 +327,8 @@ class Catalogue:
             cover: Path in the artwork directory of the cover that it has.
 
         Returns:
-            The album's id, also when it was known already; then nothing changes but the artist, as said above.
+            The album's id, also when it was known already. One that uploads brought is spelled like this and has
+            this cover of its own from now on; of one that was added by hand, nothing changes.
 
         Raises:
             ValueError: ``artist`` or ``name`` is empty.
@@ -354,23 +339,7 @@ class Catalogue:
         if not artist or not name:
             raise ValueError("An album needs an artist and a name.")
         with self._writing() as db:
-            db.execute(
-                """
-                INSERT INTO artists (key, name, kept) VALUES (?, ?, 1)
-                ON CONFLICT (key) DO UPDATE SET name = excluded.name, kept = 1 WHERE NOT kept
-                """,
-                (match_key(artist), artist),
-            )
-            artist_id = _artist(db, artist)
-            known = (artist_id, match_key(name), release)
-            row = _one(db, "SELECT id FROM albums WHERE artist = ? AND key = ? AND release = ?", known)
-            if row is not None:
-                return str(row["id"])
-            added = db.execute(
-                "INSERT INTO albums (artist, key, release, credit, name, cover) VALUES (?, ?, ?, ?, ?, ?)",
-                (*known, artist, name, cover),
-            )
-            return str(added.lastrowid)
+            return str(keep_album(db, artist, name, release, cover))
 
     # ── questions ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -389,8 +358,7 @@ class Catalogue:
             ValueError: ``limit`` or ``offset`` is negative, or beyond 63 bits.
             ContentRejected: ``invalid_text``.
         """
-        if not (0 <= limit < 2**63 and 0 <= offset < 2**63):
-            raise ValueError("limit and offset must be numbers from 0 up.")
+        check_page(limit, offset)
         check_text("search", search or "")
         wanted = {
             "artist": None if artist is None else match_key(artist),
@@ -402,7 +370,7 @@ class Catalogue:
             rows = db.execute(
                 _VIDEOS  # noqa: S608 -- two constants
                 + """
-                WHERE (:artist IS NULL OR artists.key = :artist) AND NOT EXISTS (
+                WHERE videos.shown AND (:artist IS NULL OR artists.key = :artist) AND NOT EXISTS (
                     SELECT 1 FROM json_each(:words) AS word
                     WHERE instr(artists.key, word.value) = 0 AND instr(videos.key, word.value) = 0
                 )
@@ -412,65 +380,187 @@ class Catalogue:
             )
             return tuple(_video(row) for row in rows)
 
+    def songs(
+        self, *, artist: str | None = None, search: str | None = None, limit: int = 100, offset: int = 0
+    ) -> tuple[Song, ...]:
+        """A page of the songs, by name and path.
+
+        Args:
+            artist: Only this artist's, in any spelling.
+            search: Only those that `search` finds.
+            limit: The most to return; a page that is full may not be the last.
+            offset: How many to pass over.
+
+        Raises:
+            ValueError: ``limit`` or ``offset`` is negative, or beyond 63 bits.
+            ContentRejected: ``invalid_text``.
+        """
+        check_page(limit, offset)
+        check_text("search", search or "")
+        wanted: dict[str, object] = {"limit": limit, "offset": offset}
+        conditions = ["songs.shown"]
+        if artist is not None:
+            wanted["artist"] = match_key(artist)
+            conditions.append("songs.artist = (SELECT id FROM artists WHERE key = :artist)")
+        if search and search.strip():
+            words = search_words(search)
+            if not words:
+                return ()
+            wanted |= {"words": _prefixes(words), "low": _SONG << 48, "high": (_SONG + 1) << 48}
+            conditions.append(
+                "songs.id IN (SELECT rowid - :low FROM finder "
+                "WHERE finder MATCH :words AND rowid BETWEEN :low AND :high)"
+            )
+        with self._reading() as db:
+            rows = db.execute(
+                f"{_SONGS} WHERE {' AND '.join(conditions)} ORDER BY songs.key, path LIMIT :limit OFFSET :offset",
+                wanted,
+            )
+            return tuple(_song(row) for row in rows)
+
     def artists(self) -> tuple[Artist, ...]:
         """All artists, by name."""
         with self._reading() as db:
             rows = db.execute(
                 """
                 SELECT name,
-                    (SELECT count(*) FROM videos WHERE artist = artists.id) AS videos,
-                    (SELECT count(*) FROM albums WHERE artist = artists.id) AS albums
-                FROM artists ORDER BY key
+                    (SELECT count(*) FROM videos WHERE artist = artists.id AND shown) AS videos,
+                    (SELECT count(*) FROM albums WHERE artist = artists.id AND shown) AS albums,
+                    (SELECT count(*) FROM songs WHERE artist = artists.id AND shown) AS songs
+                FROM artists WHERE shown ORDER BY key
                 """
             )
-            return tuple(Artist(name=row["name"], videos=row["videos"], albums=row["albums"]) for row in rows)
+            return tuple(Artist(**dict(row)) for row in rows)
 
-    def albums(self) -> tuple[Album, ...]:
-        """All albums with the covers that are shown, by artist, year and name."""
+    def albums(self, *, artist: str | None = None, limit: int = 100, offset: int = 0) -> tuple[Album, ...]:
+        """A page of the albums with the covers that are shown, by artist, year and name.
+
+        Args:
+            artist: Only this artist's, in any spelling.
+            limit: The most to return; a page that is full may not be the last.
+            offset: How many to pass over.
+
+        Raises:
+            ValueError: ``limit`` or ``offset`` is negative, or beyond 63 bits.
+        """
+        check_page(limit, offset)
+        key = None if artist is None else match_key(artist)
         with self._reading() as db:
+            # First the page, then its covers.
             rows = db.execute(
-                """
-                SELECT albums.id, artists.name AS artist, albums.name, albums.release, covers.path AS cover
-                FROM albums JOIN artists ON artists.id = albums.artist JOIN covers ON covers.album = albums.id
-                ORDER BY artists.key, albums.release, albums.key
-                """
+                f"""
+                {_ALBUMS} JOIN (
+                    SELECT albums.id AS found FROM albums JOIN artists ON artists.id = albums.artist
+                    WHERE albums.shown AND (:artist IS NULL OR artists.key = :artist)
+                    ORDER BY artists.key, release, albums.key LIMIT :limit OFFSET :offset
+                ) ON albums.id = found ORDER BY artists.key, release, albums.key
+                """,  # noqa: S608 -- constants
+                {"artist": key, "limit": limit, "offset": offset},
             )
-            return tuple(
-                Album(
-                    id=str(row["id"]),
-                    artist=row["artist"],
-                    name=row["name"],
-                    release=row["release"],
-                    cover=row["cover"],
-                )
-                for row in rows
+            return tuple(_album(row) for row in rows)
+
+    def album(self, albumid: str) -> AlbumContent | None:
+        """An album and what is on it, or ``None``."""
+        if not re.fullmatch(r"[1-9][0-9]{0,17}", albumid):
+            return None
+        with self._reading() as db:
+            row = one(db, f"{_ALBUMS} WHERE albums.id = ? AND albums.shown", (int(albumid),))
+            if row is None:
+                return None
+            origin = one(
+                db,
+                "SELECT origin FROM parts WHERE album = ? AND shown AND origin <> '' ORDER BY upload LIMIT 1",
+                (int(albumid),),
+            )
+            discs = groupby(_songs_of(db, int(albumid)), key=lambda song: song.entry.disc)
+            return AlbumContent(
+                album=_album(row),
+                origin=origin["origin"] if origin else "",
+                discs=tuple(Disc(number=number, songs=tuple(songs)) for number, songs in discs),
             )
 
-    def entry(self, uid: str) -> Video | Artwork | None:
+    def search(self, text: str, limit: int = 20) -> tuple[Found, ...]:
+        """What has all the words of a text in its names: artists, then albums, then songs, then videos.
+
+        A word is found by any beginning of it, whatever its case and accents. A song is found by its title, its
+        artist and its album, an album and a video by title and artist. Of each kind those come first whose own name
+        has all the words.
+
+        Args:
+            text: As people type it; nothing is found without a letter or a digit.
+            limit: The most of each kind. Of more than 200 (or ``limit``) that fit alike, these are any.
+
+        Raises:
+            ValueError: ``limit`` is negative, or beyond 63 bits.
+            ContentRejected: ``invalid_text``.
+        """
+        check_page(limit)
+        check_text("text", text)
+        words = search_words(text)
+        if not words or not limit:
+            return ()
+        answer: list[Found] = []
+        with self._reading() as db:
+            for kind, (name, query) in enumerate(_FINDINGS.items()):
+                rows = db.execute(query, _found_rows(db, kind, words, limit))
+                found = [Found(kind=name, **dict(row)) for row in rows]
+                answer += best_first(found, words)[:limit]
+        return tuple(answer)
+
+    def suggest(self, field: str, prefix: str = "", limit: int = 10, *, artist: str | None = None) -> tuple[str, ...]:
+        """How an annotation may go on: what is in the catalogue and begins like this.
+
+        Names of artists and albums are compared in any case, those that begin so but for an article and accents come
+        last; origins are in order of use, years are sorted.
+
+        Args:
+            field: ``artist``, ``album``, ``release`` or ``origin``.
+            prefix: What was typed so far.
+            limit: The most to return.
+            artist: Only of this artist's albums and videos, in any spelling.
+
+        Raises:
+            ValueError: It is another field, or ``limit`` is negative or beyond 63 bits.
+            ContentRejected: ``invalid_text``.
+        """
+        check_field(field)
+        check_page(limit)
+        check_text("prefix", prefix)
+        key, similar = match_key(prefix), similar_key(prefix)
+        wanted = {
+            "artist": None if artist is None or field == "artist" else match_key(artist),
+            "limit": limit,
+            "prefix": prefix,
+            "key": key,
+            "key_end": key + _LAST,
+            # A prefix of signs alone has no similar names: all names would be.
+            "similar": similar or None,
+            "similar_end": similar + _LAST,
+        }
+        with self._reading() as db:
+            rows = db.execute(_SUGGESTIONS[field], wanted)
+            if field == "origin":
+                return tuple(row["name"] for row in rows if match_key(row["name"]).startswith(key))[:limit]
+            return tuple(row["name"] for row in rows)
+
+    def entry(self, uid: str) -> Record | None:
         """What is known about an upload, or ``None``."""
         with self._reading() as db:
-            row = _one(db, _VIDEOS + "WHERE videos.uid = ?", (uid,))
-            if row is not None:
-                return _video(row)
-            row = _one(
-                db,
-                """
-                SELECT uid, album, path, credit, title, wanted, sha256, directory, thumbnail, preview
-                FROM artworks LEFT JOIN illustrations USING (uid) WHERE uid = ?
-                """,
-                (uid,),
-            )
-            return None if row is None else _artwork(row)
+            row = one(db, "SELECT seq, kind FROM uploads WHERE uid = ?", (uid,))
+            return None if row is None else _RECORDS[row["kind"]](db, row["seq"])
 
     def counts(self) -> Counts:
         """How much there is."""
         with self._reading() as db:
-            row = _one(
+            row = one(
                 db,
                 """
-                SELECT (SELECT count(*) FROM artists) AS artists, (SELECT count(*) FROM albums) AS albums,
-                    (SELECT count(*) FROM songs) AS songs, (SELECT count(*) FROM videos) AS videos,
-                    (SELECT count(*) FROM artworks) AS artworks
+                SELECT (SELECT count(*) FROM artists WHERE shown) AS artists,
+                    (SELECT count(*) FROM albums WHERE shown) AS albums,
+                    (SELECT count(*) FROM (SELECT DISTINCT album, disc FROM songs WHERE shown)) AS discs,
+                    (SELECT count(*) FROM songs WHERE shown) AS songs,
+                    (SELECT count(*) FROM videos WHERE shown) AS videos,
+                    (SELECT count(*) FROM artworks JOIN pictures USING (upload) WHERE shown) AS artworks
                 """,
             )
             assert row is not None
@@ -484,7 +574,7 @@ class Catalogue:
         """
         try:
             with self._reading() as db:
-                return list(_check(db))
+                return list(faults(db))
         except StorageError as error:
             if error.code != "catalogue_damaged":
                 raise
@@ -497,20 +587,19 @@ class Catalogue:
         and the order in which things came.
         """
         with self._reading() as db:
-            rows = sorted(orjson.dumps(tuple(row)) for query in _CONTENT for row in db.execute(query))
-        return hashlib.sha256(b"\n".join(rows)).hexdigest()
+            return content_hash(db)
 
     # ── one connection, one lock ──────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _translated(self._name), _transaction(self._open_connection(), "BEGIN IMMEDIATE") as db:
+        with self._lock, _translated(self._name), transaction(self._open_connection(), "BEGIN IMMEDIATE") as db:
             yield db
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         # A transaction as well: several queries of one question must see one state beside other processes.
-        with self._lock, _translated(self._name), _transaction(self._open_connection(), "BEGIN") as db:
+        with self._lock, _translated(self._name), transaction(self._open_connection(), "BEGIN") as db:
             yield db
 
     def _open_connection(self) -> sqlite3.Connection:
@@ -519,55 +608,7 @@ class Catalogue:
         return self._connection
 
 
-# ── opening ───────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _prepare(connection: sqlite3.Connection, place: str, durable: bool) -> None:
-    connection.row_factory = sqlite3.Row
-    _check_ours(connection, place)  # before the first change, and switching to WAL is one
-    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    if mode != "wal" and place != ":memory:":
-        raise ConfigurationError(
-            f"The file system of {place!r} cannot keep a database in WAL mode. Put the catalogue on a local disk."
-        )
-    connection.execute("PRAGMA synchronous = FULL" if durable else "PRAGMA synchronous = OFF")
-    connection.execute("PRAGMA foreign_keys = ON")
-    with _transaction(connection, "BEGIN IMMEDIATE"):
-        # Asked again under the write lock: another process may have been faster.
-        for step in _MIGRATIONS[_check_ours(connection, place) :]:
-            for statement in step:
-                connection.execute(statement)
-
-
-def _check_ours(connection: sqlite3.Connection, place: str) -> int:
-    """The file's schema version; 0 for an empty one."""
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
-    objects: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if application != _APPLICATION_ID:
-        if application or version or objects:
-            raise ConfigurationError(f"{place!r} is another program's database. Give the catalogue a file of its own.")
-        return 0
-    if version > len(_MIGRATIONS):
-        raise ConfigurationError(
-            f"The catalogue {place!r} has schema {version}, this version of stagedoor knows up to "
-            f"{len(_MIGRATIONS)}. Update stagedoor; the file was not touched."
-        )
-    return version
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
-    try:
-        connection.execute(begin)
-        yield connection
-        connection.execute("COMMIT")
-    except BaseException:
-        # After a full disk SQLite has rolled back by itself.
-        if connection.in_transaction:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-        raise
+# ── errors ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @contextmanager
@@ -610,88 +651,24 @@ def _translate(error: sqlite3.Error, name: str) -> UploadError:
 # ── rows ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _one(db: sqlite3.Connection, query: str, values: Sequence[object] = ()) -> sqlite3.Row | None:
-    row: sqlite3.Row | None = db.execute(query, values).fetchone()
-    return row
+def _prefixes(words: Sequence[str]) -> str:
+    return " ".join(f'"{word}"*' for word in words)
 
 
-def _artist(db: sqlite3.Connection, name: str) -> int:
-    key = match_key(name)
-    db.execute("INSERT INTO artists (key, name, kept) VALUES (?, ?, 0) ON CONFLICT (key) DO NOTHING", (key, name))
-    row = _one(db, "SELECT id FROM artists WHERE key = ?", (key,))
-    assert row is not None
-    return int(row["id"])
-
-
-def _put_video(db: sqlite3.Connection, uid: str, entry: VideoEntry) -> None:
-    if _one(db, "SELECT 1 FROM videos WHERE path = ? AND uid <> ?", (entry.path, uid)) is not None:
-        raise path_taken(entry.path)
-    values = {name: getattr(entry, name) for name in _VIDEO_FIELDS}
-    values |= {"uid": uid, "artist": _artist(db, entry.artist), "credit": entry.artist, "key": match_key(entry.name)}
-    db.execute(
-        """
-        INSERT INTO videos (
-            uid, artist, credit, path, name, key, release, origin, size, sha1, sha256, duration, width, height, codec
-        ) VALUES (
-            :uid, :artist, :credit, :path, :name, :key, :release, :origin, :size, :sha1, :sha256, :duration, :width,
-            :height, :codec
-        ) ON CONFLICT (uid) DO UPDATE SET
-            artist = excluded.artist, credit = excluded.credit, path = excluded.path, name = excluded.name,
-            key = excluded.key, release = excluded.release, origin = excluded.origin, size = excluded.size,
-            sha1 = excluded.sha1, sha256 = excluded.sha256, duration = excluded.duration, width = excluded.width,
-            height = excluded.height, codec = excluded.codec
-        """,
-        values,
-    )
-
-
-def _put_artwork(db: sqlite3.Connection, uid: str, entry: ArtworkEntry) -> None:
-    if _one(db, "SELECT 1 FROM artworks WHERE path = ? AND uid <> ?", (entry.path, uid)) is not None:
-        raise path_taken(entry.path)
-    db.execute(
-        """
-        INSERT INTO artworks (uid, album, path, credit, title, wanted, sha256) VALUES (?, ?, ?, ?, ?, ?, ?)
-        ON CONFLICT (uid) DO UPDATE SET
-            album = excluded.album, path = excluded.path, credit = excluded.credit, title = excluded.title,
-            wanted = excluded.wanted, sha256 = excluded.sha256
-        """,
-        (uid, _find_album(db, entry), entry.path, entry.artist, entry.album, entry.albumid, entry.sha256),
-    )
-
-
-def _find_album(db: sqlite3.Connection, entry: ArtworkEntry) -> int:
-    """The id names the album; one that leads nowhere, as after a new start of the catalogue, leaves the names."""
-    if entry.albumid is not None and re.fullmatch(r"[1-9][0-9]{0,17}", entry.albumid):
-        row = _one(db, "SELECT id FROM albums WHERE id = ?", (int(entry.albumid),))
-        if row is not None:
-            return int(row["id"])
-    rows = db.execute(
-        """
-        SELECT albums.id FROM albums JOIN artists ON artists.id = albums.artist
-        WHERE artists.key = ? AND albums.key = ? LIMIT 2
-        """,
-        (match_key(entry.artist), match_key(entry.album)),
-    ).fetchall()
-    if not rows:
-        raise album_not_found(entry)
-    if len(rows) > 1:
-        raise album_ambiguous(entry)
-    return int(rows[0]["id"])
-
-
-def _credited(db: sqlite3.Connection, uid: str) -> set[int]:
-    """The artists to whom an upload's entry refers."""
-    return {row["artist"] for row in db.execute("SELECT artist FROM credits WHERE uid = ?", (uid,))}
-
-
-def _settle_artists(db: sqlite3.Connection, artists: Iterable[int]) -> None:
-    """Remove those to whom nothing refers any more, and spell the others as the oldest upload does."""
-    for artist in artists:
-        row = _one(db, "SELECT credit FROM credits WHERE artist = ? ORDER BY seq, credit LIMIT 1", (artist,))
-        if row is None:
-            db.execute("DELETE FROM artists WHERE id = ? AND NOT kept", (artist,))
-        else:
-            db.execute("UPDATE artists SET name = ? WHERE id = ? AND NOT kept", (row["credit"], artist))
+def _found_rows(db: sqlite3.Connection, kind: int, words: Sequence[str], limit: int) -> tuple[str]:
+    """Numbers of rows of a kind that have the words, as JSON: in their own names, and only then in all."""
+    wanted = {"low": kind << 48, "high": (kind + 1) << 48, "most": max(limit, _FIT_ALIKE)}
+    found: set[int] = set()
+    for columns in ("words :", ""):
+        rows = db.execute(
+            "SELECT rowid - :low AS number FROM finder "
+            "WHERE finder MATCH :words AND rowid BETWEEN :low AND :high LIMIT :most",
+            wanted | {"words": f"{columns} ({_prefixes(words)})"},
+        )
+        found.update(row["number"] for row in rows)
+        if len(found) >= limit or KINDS[kind] == "artist":
+            break
+    return (orjson.dumps(sorted(found)).decode(),)
 
 
 def _illustration(row: sqlite3.Row) -> Illustration | None:
@@ -701,95 +678,99 @@ def _illustration(row: sqlite3.Row) -> Illustration | None:
 
 
 def _video(row: sqlite3.Row) -> Video:
-    entry = VideoEntry(**{name: row[name] for name in _VIDEO_FIELDS})
-    return Video(uid=row["uid"], artist=row["spelled"], entry=entry, illustration=_illustration(row))
+    entry = VideoEntry(**{name: row[name] for name in VIDEO_FIELDS})
+    return Video(
+        uid=row["uid"],
+        artist=row["spelled"],
+        entry=entry,
+        illustration=_illustration(row),
+        replaced=not row["shown"],
+    )
 
 
-def _artwork(row: sqlite3.Row) -> Artwork:
+def _song(row: sqlite3.Row) -> Song:
+    entry = SongEntry(**{name: row[name] for name in SONG_FIELDS})
+    return Song(uid=row["uid"], artist=row["spelled"], album=str(row["album"]), entry=entry)
+
+
+def _songs_of(db: sqlite3.Connection, album: int) -> list[Song]:
+    rows = db.execute(f"{_SONGS} WHERE album = ? AND songs.shown ORDER BY disc, number, path", (album,))
+    return [_song(row) for row in rows]
+
+
+def _album(row: sqlite3.Row) -> Album:
+    return Album(**{**dict(row), "id": str(row["id"])})
+
+
+def _video_record(db: sqlite3.Connection, upload: int) -> Record | None:
+    row = one(db, f"{_VIDEOS} WHERE upload = ?", (upload,))
+    return None if row is None else _video(row)
+
+
+def _artwork_record(db: sqlite3.Connection, upload: int) -> Record | None:
+    row = one(
+        db,
+        """
+        SELECT uid, artworks.path, credit, title, wanted, sha256, directory, thumbnail, preview, pictures.shown, (
+                SELECT CAST(albums.id AS TEXT) FROM albums JOIN artists ON artists.id = albums.artist
+                WHERE albums.shown AND artists.key = artworks.artist AND albums.key = artworks.key
+                    AND albums.release = artworks.release
+            ) AS album
+        FROM artworks JOIN uploads ON seq = upload JOIN pictures USING (upload) LEFT JOIN illustrations USING (upload)
+        WHERE upload = ?
+        """,
+        (upload,),
+    )
+    if row is None:
+        return None
     entry = ArtworkEntry(
         path=row["path"], artist=row["credit"], album=row["title"], albumid=row["wanted"], sha256=row["sha256"]
     )
-    album = None if row["album"] is None else str(row["album"])
-    return Artwork(uid=row["uid"], album=album, entry=entry, illustration=_illustration(row))
+    illustration = _illustration(row)
+    return Artwork(
+        uid=row["uid"], album=row["album"], entry=entry, illustration=illustration, replaced=not row["shown"]
+    )
 
 
-# ── checks ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_CONTENT: Final = (
-    "SELECT 'artist', key, name, kept FROM artists",
-    """
-    SELECT 'album', artists.key, albums.credit, albums.name, albums.release, albums.cover, covers.path,
-        directory, thumbnail, preview
-    FROM albums JOIN artists ON artists.id = albums.artist JOIN covers ON covers.album = albums.id
-        LEFT JOIN illustrations ON illustrations.uid = albums.uid
-    """,
-    """
-    SELECT 'song', songs.path, artists.key, songs.credit, owner.key, albums.key, albums.release, songs.name,
-        songs.disc, songs.number, songs.size, songs.sha1, songs.sha256, songs.duration, songs.codec
-    FROM songs JOIN artists ON artists.id = songs.artist JOIN albums ON albums.id = songs.album
-        JOIN artists AS owner ON owner.id = albums.artist
-    """,
-    """
-    SELECT 'video', artists.key, videos.credit, path, videos.name, release, origin, size, sha1, sha256, duration,
-        width, height, codec, directory, thumbnail, preview
-    FROM videos JOIN artists ON artists.id = videos.artist LEFT JOIN illustrations USING (uid)
-    """,
-    """
-    SELECT 'artwork', artworks.path, artworks.credit, title, sha256, artists.key, albums.key, albums.release,
-        directory, thumbnail, preview
-    FROM artworks LEFT JOIN (albums JOIN artists ON artists.id = albums.artist) ON albums.id = artworks.album
-        LEFT JOIN illustrations ON illustrations.uid = artworks.uid
-    """,
-)
-"""Everything that is said, with names where there are ids. What an upload asked for (``wanted``) is an id."""
-
-_INVARIANTS: Final = (
-    (
-        "SELECT uid, kind FROM uploads WHERE CASE kind WHEN 'video' THEN uid IN (SELECT uid FROM videos) "
-        "WHEN 'artwork' THEN uid IN (SELECT uid FROM artworks) "
-        "ELSE uid IN (SELECT uid FROM albums WHERE uid IS NOT NULL) END = 0",
-        "Upload {0!r} has no {1} here.",
-    ),
-    (
-        "SELECT uid, 'video' FROM videos JOIN uploads USING (uid) WHERE kind <> 'video' "
-        "UNION ALL SELECT uid, 'artwork' FROM artworks JOIN uploads USING (uid) WHERE kind <> 'artwork' "
-        "UNION ALL SELECT uid, 'album' FROM albums JOIN uploads USING (uid) WHERE kind <> 'album'",
-        "Upload {0!r} has a {1} here, but is none.",
-    ),
-    (
-        "SELECT name FROM artists WHERE NOT kept AND id NOT IN (SELECT artist FROM credits)",
-        "Artist {0!r} is left over: no upload refers to it.",
-    ),
-    (
-        "SELECT name, (SELECT credit FROM credits WHERE artist = artists.id ORDER BY seq, credit LIMIT 1) AS oldest "
-        "FROM artists WHERE NOT kept AND name <> oldest",
-        "Artist {0!r} should be spelled {1!r}.",
-    ),
-    (
-        "SELECT albums.name FROM albums JOIN artists ON artists.id = albums.artist WHERE uid IS NULL AND NOT kept",
-        "Album {0!r} was added by hand, but its artist was not.",
-    ),
-)
-"""Queries that must find nothing, and a sentence for each row that they do find."""
-
-_KEYS: Final = (
-    ("Artist", "SELECT name, key FROM artists"),
-    ("Album", "SELECT name, key FROM albums"),
-    ("Video", "SELECT name, key FROM videos"),
-    ("Credit", "SELECT credit, artists.key FROM credits JOIN artists ON artists.id = credits.artist"),
-)
+def _album_record(db: sqlite3.Connection, upload: int) -> Record | None:
+    row = one(
+        db,
+        """
+        SELECT uid, iif(albums.shown, CAST(albums.id AS TEXT), NULL) AS album, credit, parts.name, release, origin,
+            sha1, directory, thumbnail, preview
+        FROM parts JOIN uploads ON seq = upload JOIN albums ON albums.id = parts.album
+            LEFT JOIN illustrations USING (upload)
+        WHERE upload = ?
+        """,
+        (upload,),
+    )
+    if row is None:
+        return None
+    songs = db.execute(
+        "SELECT path, name, credit AS artist, disc, number, size, sha1, sha256, duration, codec, shown FROM songs "
+        "WHERE upload = ? ORDER BY id",
+        (upload,),
+    ).fetchall()
+    entry = AlbumEntry(
+        artist=row["credit"],
+        name=row["name"],
+        release=row["release"],
+        origin=row["origin"],
+        sha1=row["sha1"],
+        songs=tuple(SongEntry(**{name: song[name] for name in SONG_FIELDS}) for song in songs),
+    )
+    return AlbumUpload(
+        uid=row["uid"],
+        album=row["album"],
+        entry=entry,
+        illustration=_illustration(row),
+        replaced=tuple(sorted(song["path"] for song in songs if not song["shown"])),
+    )
 
 
-def _check(db: sqlite3.Connection) -> Iterator[str]:
-    damage = [row[0] for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-    if damage:
-        yield from (f"SQLite found damage: {line}." for line in damage)
-        return  # what damaged tables say is no ground for more sentences
-    for row in db.execute("PRAGMA foreign_key_check"):
-        yield f"Row {row['rowid']} of {row['table']} refers to a row of {row['parent']} that is not there."
-    for query, sentence in _INVARIANTS:
-        yield from (sentence.format(*row) for row in db.execute(query))
-    for what, query in _KEYS:
-        for name, key in db.execute(query):
-            if match_key(name) != key:
-                yield f"{what} {name!r} is filed under {key!r} instead of {match_key(name)!r}."
+_RECORDS: Final[Mapping[str, Callable[[sqlite3.Connection, int], Record | None]]] = {
+    "video": _video_record,
+    "artwork": _artwork_record,
+    "album": _album_record,
+}
+"""How the entry of an upload is read, by its kind."""

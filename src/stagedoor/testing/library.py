@@ -12,9 +12,8 @@ Subclass `LibraryContract` in a test module and say how to make a library::
         def snapshot(self, library):
             return library.dump()
 
-Most promises show through the port alone: a path is taken while its entry is there, and free again afterwards.
-*Exactly* as before can only be seen from outside, therefore `snapshot`. What an adapter cannot show is skipped,
-and the reason says what is missing.
+*Exactly* as before can only be seen from outside, therefore `snapshot`. What an adapter cannot show is skipped, and
+the reason says what is missing.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ import pytest
 from attrs import evolve
 
 from ..errors import ContentRejected
-from ..ports import ArtworkEntry, Entry, Library, MusicLibrary, VideoEntry
+from ..ports import AlbumEntry, ArtworkEntry, Entry, Library, MusicLibrary, SongEntry, VideoEntry
 
-__all__ = ["LibraryContract", "artwork_entry", "uid_of", "video_entry"]
+__all__ = ["LibraryContract", "album_entry", "artwork_entry", "song_entry", "uid_of", "video_entry"]
 
 _THREADS: Final = 16
 
@@ -90,6 +89,55 @@ def artwork_entry(
     return ArtworkEntry(path=path, artist=artist, album=album, albumid=albumid, sha256="c" * 64)
 
 
+def song_entry(
+    path: str = "Artist/2001 - Album/1 Song.flac",
+    *,
+    name: str = "Song",
+    artist: str = "Artist",
+    disc: int = 1,
+    number: int = 1,
+    size: int = 1_234,
+    sha1: str = "d" * 40,
+    duration: float = 180.5,
+) -> SongEntry:
+    """A plausible song."""
+    return SongEntry(
+        path=path,
+        name=name,
+        artist=artist,
+        disc=disc,
+        number=number,
+        size=size,
+        sha1=sha1,
+        sha256="e" * 64,
+        duration=duration,
+        codec="flac",
+    )
+
+
+def album_entry(
+    *songs: SongEntry,
+    artist: str = "Artist",
+    name: str = "Album",
+    release: str = "2001",
+    origin: str = "CD",
+    sha1: str = "f" * 40,
+) -> AlbumEntry:
+    """A plausible upload of an album; of one song if none is given."""
+    return AlbumEntry(
+        artist=artist, name=name, release=release, origin=origin, sha1=sha1, songs=songs or (song_entry(),)
+    )
+
+
+def _disc(number: int, songs: int = 3, **changes: Any) -> AlbumEntry:
+    """An upload of one disc of an album of several."""
+    brought = [
+        song_entry(f"Artist/2001 - Album/{number}-{n} Song.flac", name=f"Song {n}", disc=number, number=n)
+        for n in range(1, songs + 1)
+    ]
+    return album_entry(*brought, **{"sha1": f"{number:040x}"} | changes)
+
+
 class LibraryContract:
     """Every promise of `Library`, and of `MusicLibrary` where the adapter has it. See the module for its use."""
 
@@ -137,8 +185,11 @@ class LibraryContract:
         library.put(uid_of(1), video_entry())
         library.put(uid_of(1), video_entry("Other/1999 - Title.webm", artist="Other", name="Title", release="1999"))
         library.put(uid_of(2), video_entry())
-        with pytest.raises(ContentRejected):
-            library.put(uid_of(3), video_entry("Other/1999 - Title.webm"))
+        library.forget(uid_of(1))
+        left = self.snapshot(library)
+        library.forget(uid_of(2))
+        library.put(uid_of(2), video_entry())
+        assert self.snapshot(library) == left
 
     def test_update_is_as_if_put_like_this_at_once(self, library: Library) -> None:
         """Nothing of the former version stays behind, an artist that it named least of all."""
@@ -178,28 +229,165 @@ class LibraryContract:
         library.put(uid_of(1), changed)
         assert self.snapshot(library) == at_once
 
-    def test_path_of_another_upload_is_taken(self, library: Library) -> None:
-        """Two uploads are never one entry; the first one stays."""
-        library.put(uid_of(1), video_entry())
-        with pytest.raises(ContentRejected) as refusal:
-            library.put(uid_of(2), video_entry(name="Another"))
-        assert refusal.value.code == "path_taken"
-        assert refusal.value.sentence
+    @pytest.mark.parametrize(
+        ("earlier", "later"),
+        [
+            (video_entry(), video_entry(name="Another", artist="Somebody", size=1)),
+            (
+                album_entry(),
+                album_entry(song_entry(name="Another", artist="Guest"), artist="ARTIST", origin="download"),
+            ),
+            (_disc(1), _disc(1, songs=1, sha1="2" * 40)),
+            (_disc(1), album_entry(*_disc(1).songs, *_disc(2).songs, name="Other album")),
+        ],
+        ids=["video", "song", "one of three songs", "another album"],
+    )
+    def test_a_later_upload_takes_a_path_over(self, library: Library, earlier: Entry, later: Entry) -> None:
+        """The user replaced a file. Whichever upload goes, it is as if only the other one had ever come."""
+        library.put(uid_of(1), earlier)
+        library.illustrate(uid_of(1), "Artist/Name", "frame-1.jpg", "preview.webp")
+        one = self.snapshot(library)
+        library.put(uid_of(2), later)
+        both = self.snapshot(library)
+        assert both != one
+        library.put(uid_of(1), earlier)  # a retry is not later
+        assert self.snapshot(library) == both
+        library.forget(uid_of(2))
+        assert self.snapshot(library) == one
+        library.put(uid_of(2), later)
+        assert self.snapshot(library) == both
+        library.forget(uid_of(1))
+        other = self.snapshot(library)
+        library.forget(uid_of(2))
+        library.put(uid_of(2), later)
+        assert self.snapshot(library) == other
+
+    @pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 1, 3), (2, 3, 1), (1, 3, 2), (3, 1, 2)], ids=str)
+    def test_replaced_entries_come_back_in_any_order(self, library: Library, order: tuple[int, ...]) -> None:
+        """A replacement may be replaced; what is left is always as if the others had never come."""
+        entries = {
+            1: video_entry(),
+            2: video_entry(artist="Other", name="2"),
+            3: video_entry(artist="ARTIST", name="3"),
+        }
+        self._forget_in_order(library, order, lambda number: library.put(uid_of(number), entries[number]))
 
     def test_a_refused_put_changes_nothing(self, library: Library) -> None:
-        """Neither for the upload that was refused, nor for the one in its way."""
-        library.put(uid_of(1), video_entry())
+        """Neither for the upload that was refused, nor for another."""
+        library.put(uid_of(1), album_entry())
         library.put(uid_of(2), video_entry("Other/2.mp4", artist="Other"))
         before = self.snapshot(library)
-        for uid in (uid_of(2), uid_of(3)):
-            with pytest.raises(ContentRejected):
-                library.put(uid, video_entry(artist="Somebody new"))
+        refused = (artwork_entry(album="Unknown"), album_entry(song_entry(), song_entry(artist="Somebody new")))
+        for entry in refused:
+            for uid in (uid_of(1), uid_of(2), uid_of(3)):
+                with pytest.raises(ContentRejected):
+                    library.put(uid, entry)
         assert self.snapshot(library) == before
 
     def test_paths_that_differ_by_case_are_two(self, library: Library) -> None:
         """The music directory decides what is one name, not the catalogue."""
         library.put(uid_of(1), video_entry("Artist/name.mp4"))
         library.put(uid_of(2), video_entry("Artist/Name.mp4"))
+
+    # ── albums ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def test_an_album_put_again_changes_nothing(self, library: Library) -> None:
+        """And one `forget` takes both back."""
+        empty = self.snapshot(library)
+        library.put(uid_of(1), _disc(1))
+        before = self.snapshot(library)
+        library.put(uid_of(1), _disc(1))
+        assert self.snapshot(library) == before
+        library.forget(uid_of(1))
+        assert self.snapshot(library) == empty
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            _disc(1, artist="Other"),
+            _disc(1, name="Other"),
+            _disc(1, release=""),
+            _disc(1, origin="download"),
+            _disc(1, sha1="9" * 40),
+            _disc(1, songs=2),
+            _disc(1, songs=4),
+            _disc(2),
+            *(
+                album_entry(*_disc(1).songs[:2], evolve(_disc(1).songs[2], **change), sha1=_disc(1).sha1)
+                for change in (
+                    {"path": "Artist/other.flac"},
+                    {"name": "Other"},
+                    {"artist": "Guest"},
+                    {"disc": 2},
+                    {"number": 0},
+                    {"size": 2**40},
+                    {"sha1": "9" * 40},
+                    {"sha256": "9" * 64},
+                    {"duration": 0.25},
+                    {"codec": "mp3"},
+                )
+            ),
+        ],
+        ids=lambda entry: None,
+    )
+    def test_every_value_of_an_album_is_kept_and_updated(self, library: Library, changed: AlbumEntry) -> None:
+        """What was said last is what the library says, and nothing of the former version stays behind."""
+        library.put(uid_of(1), changed)
+        at_once = self.snapshot(library)
+        library.forget(uid_of(1))
+        library.put(uid_of(1), _disc(1))
+        assert self.snapshot(library) != at_once
+        library.put(uid_of(1), changed)
+        assert self.snapshot(library) == at_once
+
+    @pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 1, 3), (2, 3, 1), (1, 3, 2), (3, 1, 2)], ids=str)
+    def test_several_uploads_bring_one_album(self, library: Library, order: tuple[int, ...]) -> None:
+        """It belongs to none of them: it is there, in the oldest one's spelling, as long as any is."""
+        spelled = {1: ("Artist", "Album"), 2: ("ARTIST", "album"), 3: ("artist", "ALBUM")}
+
+        def bring(number: int) -> None:
+            artist, name = spelled[number]
+            library.put(uid_of(number), _disc(number, artist=artist, name=name))
+            if number != 2:
+                library.illustrate(uid_of(number), "", "small.jpg", f"Artist - Album ({number}).jpg")
+
+        self._forget_in_order(library, order, bring)
+
+    def test_an_album_and_a_video_share_an_artist(self, library: Library) -> None:
+        """And the songs' artists come and go with them."""
+        library.put(uid_of(1), video_entry(artist="Guest"))
+        before = self.snapshot(library)
+        library.put(uid_of(2), album_entry(song_entry(artist="GUEST"), artist="Various"))
+        library.forget(uid_of(2))
+        assert self.snapshot(library) == before
+
+    @pytest.mark.parametrize(
+        "entry",
+        [
+            AlbumEntry(artist="Artist", name="Album", release="", origin="", sha1="a" * 40, songs=()),
+            album_entry(song_entry(), song_entry(number=2)),
+            album_entry(song_entry(disc=0)),
+            album_entry(song_entry(), song_entry("2.flac", duration=float("nan"))),
+            album_entry(song_entry(), song_entry("2.flac", name="\ud800")),
+            album_entry(name="\ud800"),
+        ],
+        ids=["no songs", "one path twice", "disc 0", "not a number", "a song not Unicode", "not Unicode"],
+    )
+    def test_an_album_that_cannot_be_is_refused(self, library: Library, entry: AlbumEntry) -> None:
+        """Whole, and nothing is left of it."""
+        empty = self.snapshot(library)
+        with pytest.raises(ContentRejected):
+            library.put(uid_of(1), entry)
+        assert self.snapshot(library) == empty
+
+    def test_an_upload_may_become_another_kind_of_entry(self, library: Library) -> None:
+        """Then it starts over."""
+        library.put(uid_of(1), video_entry())
+        video = self.snapshot(library)
+        library.put(uid_of(1), album_entry())
+        library.illustrate(uid_of(1), "d", "t", "p")
+        library.put(uid_of(1), video_entry())
+        assert self.snapshot(library) == video
 
     # ── illustrate ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -340,32 +528,97 @@ class LibraryContract:
         library.forget(uid_of(1))
         assert self.snapshot(library) == before
 
-    def test_path_of_another_artwork_is_taken(self, library: Library) -> None:
+    def test_artwork_finds_an_album_that_an_upload_brought(self, library: Library) -> None:
+        """As long as it is there."""
+        library.put(uid_of(1), album_entry())
+        before = self.snapshot(library)
+        library.put(uid_of(2), artwork_entry(artist="ARTIST", album="ALBUM"))
+        assert self.snapshot(library) != before
+        library.forget(uid_of(2))
+        assert self.snapshot(library) == before
+        library.forget(uid_of(1))
+        with pytest.raises(ContentRejected):
+            library.put(uid_of(2), artwork_entry())
+
+    def test_an_album_that_comes_back_has_its_artwork_again(self, library: Library) -> None:
+        """Its import was undone and done again; nobody took the cover back."""
+        library.put(uid_of(2), album_entry())
+        library.put(uid_of(3), artwork_entry())
+        before = self.snapshot(library)
+        library.forget(uid_of(2))
+        library.put(uid_of(2), album_entry())
+        assert self.snapshot(library) == before
+
+    def test_a_later_artwork_takes_a_path_over(self, library: Library) -> None:
         """As with videos."""
         self.add_album(library, "Artist", "Album")
+        self.add_album(library, "Artist", "Other")
         library.put(uid_of(1), artwork_entry())
-        with pytest.raises(ContentRejected) as refusal:
-            library.put(uid_of(2), artwork_entry())
-        assert refusal.value.code == "path_taken"
+        one = self.snapshot(library)
+        library.put(uid_of(2), artwork_entry(album="Other"))
+        both = self.snapshot(library)
+        assert both != one
+        library.forget(uid_of(2))
+        assert self.snapshot(library) == one
+        library.put(uid_of(2), artwork_entry(album="Other"))
+        assert self.snapshot(library) == both
         library.forget(uid_of(1))
-        library.put(uid_of(2), artwork_entry())
+        other = self.snapshot(library)
+        library.forget(uid_of(2))
+        library.put(uid_of(2), artwork_entry(album="Other"))
+        assert self.snapshot(library) == other
+
+    @pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 1, 3), (2, 3, 1), (1, 3, 2), (3, 1, 2)], ids=str)
+    def test_made_and_brought_covers_switch_in_any_order(self, library: Library, order: tuple[int, ...]) -> None:
+        """An illustrated upload of the album and an artwork are alike: the newest one shows."""
+        self.add_album(library, "Artist", "Album")
+
+        def bring(number: int) -> None:
+            if number == 2:
+                library.put(uid_of(2), artwork_entry("Artist - Album (2).jpg"))
+            else:
+                library.put(uid_of(number), _disc(number, release=""))
+                library.illustrate(uid_of(number), "", "small.jpg", f"Artist - Album ({number}).jpg")
+
+        self._forget_in_order(library, order, bring)
+
+    def test_unillustrate_switches_the_cover_back(self, library: Library) -> None:
+        """To that of an older upload; and illustrating again, to this one."""
+        for number in (1, 2):
+            library.put(uid_of(number), _disc(number))
+        library.illustrate(uid_of(1), "covers", "small.jpg", "1.jpg")
+        one = self.snapshot(library)
+        library.illustrate(uid_of(2), "covers", "small.jpg", "2.jpg")
+        two = self.snapshot(library)
+        assert one != two
+        library.unillustrate(uid_of(2))
+        assert self.snapshot(library) == one
+        library.illustrate(uid_of(2), "covers", "small.jpg", "2.jpg")
+        assert self.snapshot(library) == two
 
     @pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 1, 3), (2, 3, 1), (1, 3, 2), (3, 1, 2)], ids=str)
     def test_covers_switch_back_in_any_order(self, library: Library, order: tuple[int, ...]) -> None:
         """After each undo the album is as if the upload had never come, whichever cover was shown."""
         self.add_album(library, "Artist", "Album")
+        self._forget_in_order(
+            library,
+            order,
+            lambda number: library.put(uid_of(number), artwork_entry(f"Artist - Album ({number}).jpg")),
+        )
+
+    def _forget_in_order(self, library: Library, order: tuple[int, ...], bring: Callable[[int], None]) -> None:
+        """Bring uploads, forget them in an order, and compare each time with what only the rest would have brought."""
         expected: dict[frozenset[int], object] = {}
-        subsets = (frozenset(order[gone:]) for gone in range(len(order) + 1))
+        subsets = [frozenset(order[gone:]) for gone in range(len(order) + 1)]
         for left in subsets:
             for number in sorted(left):
-                library.put(uid_of(number), artwork_entry(f"Artist - Album ({number}).jpg"))
+                bring(number)
             expected[left] = self.snapshot(library)
             for number in left:
                 library.forget(uid_of(number))
-
         for number in sorted(order):
-            library.put(uid_of(number), artwork_entry(f"Artist - Album ({number}).jpg"))
-        library.put(uid_of(1), artwork_entry("Artist - Album (1).jpg"))  # a retry does not come to the front
+            bring(number)
+        bring(min(order))  # a retry does not come to the front
         left = frozenset(order)
         assert self.snapshot(library) == expected[left]
         for number in order:
@@ -385,9 +638,12 @@ class LibraryContract:
         library.illustrate(uid_of(1), text, f"{text}.jpg", f"{text}.webp")
         library.put(uid_of(1), evolve(entry, name=f"{text}."))
         assert self.snapshot(library) != one
-        with pytest.raises(ContentRejected):
-            library.put(uid_of(2), entry)
-        library.forget(uid_of(1))
+        song = song_entry(f"x{text}.flac", name=text, artist=f"y{text}")
+        library.put(uid_of(2), album_entry(song, artist=f"x{text}", name=f"z{text}", release=text, origin=text))
+        library.illustrate(uid_of(2), text, f"{text}.jpg", f"{text}.webp")
+        library.put(uid_of(3), artwork_entry(f"x{text}.jpg", artist=f"x{text}", album=f"z{text}"))
+        for number in (2, 1, 3):
+            library.forget(uid_of(number))
         assert self.snapshot(library) == empty
 
     @pytest.mark.parametrize("size", [0, 1, 2**31, 2**32, 2**53 + 1, 2**63 - 1])
@@ -423,7 +679,7 @@ class LibraryContract:
         """As content that will not do, for another attempt would not help; and nothing is left of it."""
         with pytest.raises(ContentRejected):
             library.put(uid_of(1), entry)
-        library.put(uid_of(2), video_entry(entry.path))
+        library.put(uid_of(2), video_entry())
 
     # ── threads ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -442,13 +698,12 @@ class LibraryContract:
                 library.put(uid, video_entry(path, artist=f"Artist {number % 3}"))
 
         _in_threads(work)
+        after = self.snapshot(library)
         for number in range(_THREADS):
-            path = f"Artist {number % 3}/{number}.mp4"
-            if number % 2:
-                with pytest.raises(ContentRejected):
-                    library.put(uid_of(1000 + number), video_entry(path))
-            else:
-                library.put(uid_of(1000 + number), video_entry(path))
+            library.forget(uid_of(number))
+        for number in range(1, _THREADS, 2):
+            library.put(uid_of(number), video_entry(f"Artist {number % 3}/{number}.mp4", artist=f"Artist {number % 3}"))
+        assert self.snapshot(library) == after
 
     def test_threads_leave_nothing_behind(self, library: Library) -> None:
         """When everything is undone, the library is as it was before."""
@@ -466,21 +721,26 @@ class LibraryContract:
         _in_threads(work)
         assert self.snapshot(library) == empty
 
-    def test_one_of_many_gets_a_path(self, library: Library) -> None:
-        """Who looks first and writes then must not be overtaken in between."""
+    def test_many_threads_for_one_path(self, library: Library) -> None:
+        """One of them has it at any time, and when all are undone, nobody."""
+        empty = self.snapshot(library)
         barrier = Barrier(_THREADS)
 
-        def work(number: int) -> bool:
+        def work(number: int) -> None:
             barrier.wait()
-            try:
-                library.put(uid_of(number), video_entry())
-            except ContentRejected:
-                return False
-            return True
+            library.put(uid_of(number), album_entry() if number % 2 else video_entry(album_entry().songs[0].path))
 
-        assert _in_threads(work).count(True) == 1
+        _in_threads(work)
+        barrier = Barrier(_THREADS)
 
-    # ── find_sha1 ─────────────────────────────────────────────────────────────────────────────────────────────
+        def undo(number: int) -> None:
+            barrier.wait()
+            library.forget(uid_of(number))
+
+        _in_threads(undo)
+        assert self.snapshot(library) == empty
+
+    # ── the music library ─────────────────────────────────────────────────────────────────────────────────────
 
     def test_find_sha1(self, library: Library) -> None:
         """It knows the paths of what is there now, in any order."""
@@ -503,9 +763,60 @@ class LibraryContract:
         library.put(uid_of(1), video_entry(sha1="abcdef0123" * 4))
         assert len(music.find_sha1("ABCDEF0123" * 4)) == 1
 
+    def test_find_sha1_of_an_album(self, library: Library) -> None:
+        """Its songs are known by their files, and the upload by the directory of its songs."""
+        music = self._music(library)
+        songs = [song_entry(f"Artist/2001 - Album/{n} Song.flac", number=n, sha1=f"{n:040x}") for n in (1, 2)]
+        library.put(uid_of(1), album_entry(*songs, sha1="9" * 40))
+        assert list(music.find_sha1(f"{2:040x}")) == ["Artist/2001 - Album/2 Song.flac"]
+        assert list(music.find_sha1("9" * 40)) == ["Artist/2001 - Album"]
+        library.put(uid_of(2), album_entry(*(evolve(song, sha1="8" * 40) for song in songs), sha1="7" * 40))
+        assert list(music.find_sha1(f"{2:040x}")) == list(music.find_sha1("9" * 40)) == []  # they were replaced
+        library.forget(uid_of(2))
+        assert list(music.find_sha1("9" * 40)) == ["Artist/2001 - Album"]
+
+    def test_find_artists(self, library: Library) -> None:
+        """The one that matches first, then those that people mix up with it; nobody else."""
+        music = self._music(library)
+        library.put(uid_of(1), video_entry("1.mp4", artist="The Bj\u00f6rks"))
+        library.put(uid_of(2), album_entry(song_entry(artist="Guest & Friends"), artist="BJORKS"))
+        library.put(uid_of(3), video_entry("3.mp4", artist="Others"))
+        assert list(music.find_artists("bjorks")) == ["BJORKS", "The Bj\u00f6rks"]
+        assert list(music.find_artists("the bjo\u0308rks")) == ["The Bj\u00f6rks", "BJORKS"]
+        assert sorted(music.find_artists("Bjorks, The")) == ["BJORKS", "The Bj\u00f6rks"]
+        assert list(music.find_artists("guest and friends")) == ["Guest & Friends"]
+        assert list(music.find_artists("Nobody")) == []
+        library.forget(uid_of(2))
+        assert list(music.find_artists("bjorks")) == ["The Bj\u00f6rks"]
+
+    def test_find_songs(self, library: Library) -> None:
+        """Of all the uploads that brought the album, by disc and number."""
+        music = self._music(library)
+        library.put(uid_of(1), _disc(2))
+        library.put(uid_of(2), _disc(1, artist="ARTIST"))
+        library.put(uid_of(3), album_entry(song_entry("other.flac"), release="1999"))
+        assert list(music.find_songs("artist", "ALBUM", "2001")) == [*_disc(1).songs, *_disc(2).songs]
+        assert list(music.find_songs("artist", "ALBUM", "1999")) == [song_entry("other.flac")]
+        assert list(music.find_songs("artist", "album", "")) == []
+        library.forget(uid_of(2))
+        assert list(music.find_songs("Artist", "Album", "2001")) == [*_disc(2).songs]
+
+    def test_find_albums(self, library: Library) -> None:
+        """What an artwork with these names would be put to."""
+        music = self._music(library)
+        library.put(uid_of(1), album_entry(song_entry("1.flac"), release="1994"))
+        [first] = music.find_albums("ARTIST", "album", None)
+        library.put(uid_of(2), album_entry(song_entry("2.flac"), release="2001"))
+        assert len(set(music.find_albums("Artist", "Album", None))) == 2
+        assert list(music.find_albums("Artist", "Album", first)) == [first]
+        assert list(music.find_albums("Nobody", "Nothing", first)) == [first]
+        assert list(music.find_albums("Nobody", "Nothing", None)) == []
+        library.forget(uid_of(1))
+        assert first not in music.find_albums("Artist", "Album", first)
+
     def _music(self, library: Library) -> MusicLibrary:
         if not isinstance(library, MusicLibrary):
-            pytest.skip("the adapter is no MusicLibrary: it has no find_sha1")
+            pytest.skip("the adapter is no MusicLibrary: it answers no questions")
         return library
 
     # ── close ─────────────────────────────────────────────────────────────────────────────────────────────────

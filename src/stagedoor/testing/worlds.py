@@ -166,7 +166,7 @@ class MemoryWorld(World):
 
     def entries(self) -> Mapping[str, str]:
         """See `World.entries`."""
-        return {entry.uid: entry.entry.path for entry in self.library.entries()}
+        return {entry.uid: entry.path for entry in self.library.entries()}
 
     def strangers(self, tasks: Mapping[str, UploadTask]) -> list[str]:
         """See `World.strangers`."""
@@ -247,7 +247,7 @@ class PowerWorld(World):
 
     def entries(self) -> Mapping[str, str]:
         """See `World.entries`."""
-        return {entry.uid: entry.entry.path for entry in self.library.entries()}
+        return {entry.uid: entry.path for entry in self.library.entries()}
 
     def strangers(self, tasks: Mapping[str, UploadTask]) -> list[str]:
         """See `World.strangers`."""
