@@ -102,7 +102,7 @@ class TestNames:
 
     def test_every_method_is_named_by_the_table(self) -> None:
         """What no row names is dead, or should have been a row."""
-        helpers = {"refresh", "work", "refusal", "take_back_unrecorded"}
+        helpers = {"refresh", "work", "refusal", "clear_trees"}
         methods = {n for n, f in vars(Session).items() if inspect.isfunction(f) and not n.startswith("_")}
         assert methods - helpers == {*GUARDS, *CALLBACKS}
 

@@ -1,9 +1,10 @@
-"""One real video from its first chunk to the music library and back, in the terminal.
+"""A video, an album and a cover from the first chunk to the music library and back, in the terminal.
 
 ``python -m stagedoor.demo`` starts a server process, uploads a video to it, kills the process with SIGKILL in the
 middle of a chunk, starts it again and goes on: checksum, pre-processing, annotations, plan, integration, import,
-artwork, undo, removal. Every state is printed as it happens. The demo itself may be killed anywhere: started again
-on the same directory, it goes on where it stood.
+artwork. Then come an album of twelve songs on two discs, as a zip with its cover, and another cover for it. In the end
+all is undone and removed, and what is left is compared with what was there before, by hashes. Every state is printed
+as it happens. The demo itself may be killed anywhere: started again on the same directory, it goes on where it stood.
 """
 
 from __future__ import annotations
@@ -14,35 +15,67 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import attrs
 from attrs import frozen
 
 from .adapters.inprocess import InlineBus
 from .engine import Uploads
 from .errors import UploadError
-from .lifecycle import State, Trigger
+from .library.catalogue import Catalogue
+from .lifecycle import State
 from .notices import Notice, NoticeKind
 from .tasks import JSON, Offer, UploadTask
 from .worker import manage
 
 __all__ = ["main"]
 
-_ID = "demo-video"
 _CHUNK = 64 << 10
 _PATIENCE = 300.0
-_ANNOTATIONS: Mapping[str, JSON] = {
-    "artistname": "Blender Foundation",
-    "name": "Big Buck Bunny",
-    "release": 2008,
-    "origin": "internet",
+
+
+@frozen
+class Act:
+    """One upload of the show.
+
+    Attributes:
+        id: Of the upload.
+        contenttype: Of the upload.
+        filename: As offered.
+        mimetype: As offered.
+        source: The file's name in the working directory.
+        annotations: What the user says about it.
+    """
+
+    id: str
+    contenttype: str
+    filename: str
+    mimetype: str
+    source: str
+    annotations: Mapping[str, JSON]
+
+
+_VIDEO = Act(
+    "demo-video", "video", "big buck bunny.mp4", "video/mp4", "source.mp4",
+    {"artistname": "Blender Foundation", "name": "Big Buck Bunny", "release": 2008, "origin": "internet"},
+)  # fmt: skip
+_ALBUM = Act("demo-album", "album", "stage door.zip", "application/zip", "album.zip", {"origin": "CD"})
+_COVER = Act(
+    "demo-cover", "artwork", "cover.png", "image/png", "cover.png",
+    {"artistname": "The Understudies", "albumname": "Stage Door"},
+)  # fmt: skip
+_TITLES = {
+    1: ("Enter", "Half Past Seven", "Prompt Box", "Limelight", "The Ghost Light", "Interval"),
+    2: ("Second Bell", "Trap Door", "Fly Loft", "Break a Leg", "Curtain", "Exit"),
 }
+_ACTS = (_VIDEO, _ALBUM, _COVER)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -80,18 +113,17 @@ class Show:
     def conduct(self, own: Path | None) -> int:
         """Everything, from a video to an empty library; returns the exit status."""
         base = self.base
-        _headline("A video")
-        source = _source(base, own)
-        data = source.read_bytes()
-        print(f"  {source} ({len(data):,} bytes, SHA-1 {hashlib.sha1(data, usedforsecurity=False).hexdigest()})")
-        marker = base / "before.json"
-        if not marker.exists():
-            marker.with_suffix(".part").write_text(json.dumps(_tree_hash(base)))
-            marker.with_suffix(".part").replace(marker)
-        before = json.loads(marker.read_text())
+        _headline("A video, an album and a cover")
+        size = _source(base, own).stat().st_size
+        for act in _ACTS:
+            _make(base, act)
+            data = (base / act.source).read_bytes()
+            print(f"  {act.source:<10} {len(data):>9,} bytes, SHA-1 {_sha1(data)}")
+        _keep_once(base / "before.json", lambda: _tree_hash(base))
+        before = json.loads((base / "before.json").read_text())
 
         _headline("The server takes chunks, and is killed in the middle of one")
-        status = self._run_server(len(data) * 2 // 5)
+        status = self._run_server(size * 2 // 5)
         if status == -signal.SIGKILL:
             print("  ✗ the server process is dead (SIGKILL)")
             _headline("It starts again and goes on")
@@ -106,9 +138,9 @@ class Show:
         _headline("What is left")
         left = [p for room in ("tasks", "data", "quarantine") for p in (base / "uploads" / room).glob("*")]
         _check("the library trees are as before", _tree_hash(base) == before)
-        _check("the catalogue is empty", _catalogue_rows(base) == 0)
         _check("no upload, data or task file is left", not left)
-        marker.unlink()
+        for marker in ("before.json", "album.json", "over.json"):
+            (base / marker).unlink(missing_ok=True)
         return 0
 
     def _run_server(self, die_at: int) -> int:
@@ -120,63 +152,126 @@ class Show:
     def serve(self, die_at: int) -> None:
         """The server process, with its one client: from whatever is on record to the end."""
         base = self.base
-        data = (base / "source.mp4").read_bytes()
         bus = InlineBus()
         with Uploads.open(base / "uploads", music=base / "Music", artwork=base / "artwork", bus=bus) as uploads:
+            library = uploads.ports.library
+            assert isinstance(library, Catalogue)
             print(f"  server {os.getpid()}: {uploads.recovery.tasks} upload(s) on record")
-            uploads.subscribe(_Progress())
+            progress = _Progress()
+            uploads.subscribe(progress)
             with manage(uploads):
-                task = uploads.wait(_ID, timeout=_PATIENCE)
-                if task is None:
-                    offer = Offer(
-                        _ID,
-                        filename="big buck bunny.mp4",
-                        contenttype="video",
-                        mimetype="video/mp4",
-                        filesize=len(data),
-                        sha1=hashlib.sha1(data, usedforsecurity=False).hexdigest(),
-                    )
-                    uploads.initiate(offer)
-                elif task.state is State.WAITFORCHUNK:
-                    print(f"  the offset on record is {task.offset:,}: sending goes on there")
-                while (task := uploads.wait(_ID, timeout=_PATIENCE)) is not None:
-                    if self._step(uploads, task, data, die_at):
+                over = base / "over.json"
+                if not over.exists():
+                    self._bring(uploads, progress, _VIDEO, die_at)
+                    _headline("An album: twelve songs on two discs and a cover, in a zip")
+                    _keep_once(base / "album.json", lambda: _library_hash(base, library))
+                    self._bring(uploads, progress, _ALBUM)
+                    _headline("Another cover for the album")
+                    self._bring(uploads, progress, _COVER)
+                    _headline("The library")
+                    _inspect(base, uploads, library)
+                    if self.keep:
                         return
-
-    def _step(self, uploads: Uploads, task: UploadTask, data: bytes, die_at: int) -> bool:
-        """What the user does next, from the record alone; returns whether the show is over."""
-        undone = any(line.trigger == Trigger.UNDO for line in task.history)
-        match task.state:
-            case State.WAITFORCHUNK:
-                end = task.offset + self.chunk
-                if die_at and end > die_at:
-                    _die_in_a_chunk(uploads, task, data[task.offset : end])
-                uploads.receive(_ID, offset=task.offset, data=data[task.offset : end])
-            case State.PREPROCESSED if undone:
-                uploads.remove(_ID)
-            case State.PREPROCESSED if "name" not in task.annotations:
-                uploads.annotate(_ID, _ANNOTATIONS)
-            case State.PREPROCESSED:
-                _headline("The plan, before the disk is touched")
-                plan = uploads.plan(_ID)
-                for file in (*plan.files, *plan.artwork):
-                    print(f"  + {file.root}/{file.path}")
-                for problem in plan.problems:
-                    print(f"  ! {problem.sentence}")
-                _headline("Integration and import")
-                uploads.integrate(_ID, trigger_import=True)
-            case State.INTEGRATED:
-                uploads.start_import(_ID)
-            case State.IMPORTCOMPLETE:
-                _headline("The library")
-                _inspect(self.base, task, data)
-                if self.keep:
-                    return True
+                    _keep_once(over, lambda: True)
                 _headline("Undo and removal")
-                uploads.undo(_ID)
-            case _:
-                raise SystemExit(f"The video ended in {task.state}: {task.message}")
-        return False
+                self._take_back(uploads, _COVER)
+                self._take_back(uploads, _ALBUM)
+                if uploads.find(_VIDEO.id) is not None and _imported(uploads, _VIDEO):
+                    as_before = _library_hash(base, library) == json.loads((base / "album.json").read_text())
+                    _check("library and catalogue are as before the album, hash by hash", as_before)
+                self._take_back(uploads, _VIDEO)
+            _check("the catalogue is empty", not any(attrs.astuple(library.counts())))
+
+    def _bring(self, uploads: Uploads, progress: _Progress, act: Act, die_at: int = 0) -> None:
+        """Everything up to ``importcomplete``, one step after the other as the record asks for them."""
+        data = (self.base / act.source).read_bytes()
+        task = uploads.wait(act.id, timeout=_PATIENCE)
+        if task is None:
+            uploads.initiate(
+                Offer(
+                    act.id,
+                    filename=act.filename,
+                    contenttype=act.contenttype,
+                    mimetype=act.mimetype,
+                    filesize=len(data),
+                    sha1=_sha1(data),
+                )
+            )
+        elif task.state is State.WAITFORCHUNK:
+            print(f"  the offset on record is {task.offset:,}: sending goes on there")
+        while (task := uploads.wait(act.id, timeout=_PATIENCE)) is not None:
+            match task.state:
+                case State.WAITFORCHUNK:
+                    end = task.offset + self.chunk
+                    if die_at and end > die_at:
+                        _die_in_a_chunk(uploads, task, data[task.offset : end])
+                    uploads.receive(act.id, offset=task.offset, data=data[task.offset : end])
+                case State.PREPROCESSED if not act.annotations.items() <= task.annotations.items():
+                    uploads.annotate(act.id, act.annotations)
+                case State.PREPROCESSED:
+                    print("  The plan, before the disk is touched:")
+                    plan = uploads.plan(act.id)
+                    for file in (*plan.files, *plan.artwork):
+                        print(f"    + {file.root}/{file.path}")
+                    for finding in (*task.findings, *plan.problems):
+                        print(f"    ! {finding.sentence}")
+                    uploads.integrate(act.id, trigger_import=True)
+                case State.INTEGRATED:
+                    uploads.start_import(act.id)
+                case State.IMPORTCOMPLETE:
+                    progress.catch_up(task)
+                    return
+                case _:
+                    raise SystemExit(f"The {act.contenttype} ended in {task.state}: {task.message}")
+
+    def _take_back(self, uploads: Uploads, act: Act) -> None:
+        """Undo and removal, as far as they are not done."""
+        while (task := uploads.wait(act.id, timeout=_PATIENCE)) is not None:
+            if task.state is State.IMPORTCOMPLETE:
+                uploads.undo(act.id)
+            elif task.state is State.PREPROCESSED:
+                uploads.remove(act.id)
+            else:
+                raise SystemExit(f"The {act.contenttype} ended in {task.state}: {task.message}")
+
+
+def _sha1(data: bytes) -> str:
+    return hashlib.sha1(data, usedforsecurity=False).hexdigest()
+
+
+def _imported(uploads: Uploads, act: Act) -> bool:
+    task = uploads.find(act.id)
+    return task is not None and task.state is State.IMPORTCOMPLETE
+
+
+def _keep_once(path: Path, value: Callable[[], object]) -> None:
+    """Write down what is true now, unless that was done before the demo was killed."""
+    if not path.exists():
+        path.with_suffix(".part").write_text(json.dumps(value()))
+        path.with_suffix(".part").replace(path)
+
+
+def _make(base: Path, act: Act) -> None:
+    """The album and its second cover are made here; a song is two seconds of a tone of its own."""
+    path = base / act.source
+    if path.exists():
+        return
+    from .testing.pictures import picture
+    from .testing.sounds import Kind, song
+
+    with path.with_suffix(".part").open("wb") as file:
+        if act is _COVER:
+            file.write(picture("PNG", (900, 900)))
+        else:
+            kinds: dict[int, Kind] = {1: "flac", 2: "mp3"}
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for disc, kind in kinds.items():
+                    for number, title in enumerate(_TITLES[disc], 1):
+                        tags = {"title": title, "track": f"{number}/6", "disc": f"{disc}/2", "date": "1998"}
+                        data = song(kind, artist="The Understudies", album="Stage Door", seed=6 * disc + number, **tags)
+                        archive.writestr(f"Stage Door/CD{disc}/{number:02} {title}.{kind}", data)
+                archive.writestr("Stage Door/cover.jpg", picture("JPEG", (700, 700)))
+    path.with_suffix(".part").replace(path)
 
 
 def _source(base: Path, own: Path | None) -> Path:
@@ -228,7 +323,8 @@ class _Progress:
 
     def __init__(self) -> None:
         self._start = time.monotonic()
-        self._last: State | None = None
+        self._last: dict[str, State] = {}
+        self._heard = threading.Condition()
 
     def __call__(self, notice: Notice) -> None:
         seconds = time.monotonic() - self._start
@@ -239,26 +335,49 @@ class _Progress:
                 print(
                     f"  {seconds:6.2f} s  {notice.state:<17} [{'█' * done}{'·' * (30 - done)}] {task.offset:>9,} bytes"
                 )
-        elif notice.state is not self._last or notice.kind is NoticeKind.INTERNAL_ERROR:
+        elif notice.state is not self._last.get(notice.uploadid) or notice.kind is NoticeKind.INTERNAL_ERROR:
             print(f"  {seconds:6.2f} s  {notice.state:<17} {notice.message or notice.state.meaning}")
-        self._last = notice.state
         sys.stdout.flush()
+        with self._heard:
+            self._last[notice.uploadid] = notice.state
+            self._heard.notify_all()
+
+    def catch_up(self, task: UploadTask) -> None:
+        """Wait until the state that a record has was printed, if this process has brought it about."""
+        with self._heard:
+            if task.id in self._last:
+                self._heard.wait_for(lambda: self._last[task.id] is task.state, timeout=_PATIENCE)
 
 
 # ── looking at the result ─────────────────────────────────────────────────────────────────────────────────────
 
 
-def _inspect(base: Path, task: UploadTask, data: bytes) -> None:
+def _inspect(base: Path, uploads: Uploads, library: Catalogue) -> None:
     music, artwork = base / "Music", base / "artwork"
-    video = music / str(task.videofile)
-    print(f"  library: {music}")
     for path in sorted([*music.rglob("*"), *artwork.rglob("*")]):
         if path.is_file():
             print(f"    {path.relative_to(base)}  {path.stat().st_size:,} bytes")
-    _check("the video has the verified hash", video.read_bytes() == data)
-    pictures = [artwork / f.path for f in task.placed if f.root == "artwork"]
-    _check("frames and preview open", len(pictures) == 11 and all(_opens(path) for path in pictures))
-    _check("the catalogue has the video", _catalogue_rows(base) >= 2)
+    video, album = uploads.get(_VIDEO.id), uploads.get(_ALBUM.id)
+    _check("the video has the verified hash", _same(music / str(video.videofile), base / _VIDEO.source))
+    with zipfile.ZipFile(base / _ALBUM.source) as archive:
+        sent = {hashlib.sha256(archive.read(name)).hexdigest() for name in archive.namelist()}
+    songs = [file for file in album.placed if file.root == "music"]
+    _check("the twelve songs are those in the zip", len(songs) == 12 and {file.sha256 for file in songs} <= sent)
+    tasks = [uploads.get(act.id) for act in _ACTS]
+    pictures = [artwork / file.path for task in tasks for file in task.placed if file.root == "artwork"]
+    _check("frames, preview and covers open", len(pictures) == 11 + 4 + 4 and all(_opens(path) for path in pictures))
+    counts = library.counts()
+    _check(
+        "the catalogue has a video, two discs, twelve songs and a cover",
+        (counts.videos, counts.discs, counts.songs, counts.artworks) == (1, 2, 12, 1),
+    )
+    cover = library.albums()[0].cover
+    _check(f"the album shows the newest cover, {cover}", cover == uploads.get(_COVER.id).artworkfile)
+    _check("the catalogue is sound", not library.check())
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
 
 
 def _opens(path: Path) -> bool:
@@ -272,14 +391,8 @@ def _opens(path: Path) -> bool:
     return True
 
 
-def _catalogue_rows(base: Path) -> int:
-    """Videos and artists in the music database."""
-    path = base / "uploads" / "catalogue.sqlite"
-    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        return int(db.execute("SELECT (SELECT count(*) FROM videos) + (SELECT count(*) FROM artists)").fetchone()[0])
-    finally:
-        db.close()
+def _library_hash(base: Path, library: Catalogue) -> Mapping[str, str]:
+    return {**_tree_hash(base), "catalogue": library.content_hash()}
 
 
 def _tree_hash(base: Path) -> Mapping[str, str]:

@@ -24,7 +24,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from attrs import define, field
 from transitions import MachineError
@@ -55,6 +55,7 @@ from .ports import (
     EventBus,
     Ids,
     Library,
+    MusicLibrary,
     Quarantine,
     Room,
     Subscriber,
@@ -80,6 +81,9 @@ from .tasks import (
     new_uid,
     pending_name,
 )
+
+if TYPE_CHECKING:
+    from .content.naming import Scheme
 
 __all__ = ["Recovery", "Uploads"]
 
@@ -197,6 +201,7 @@ class Uploads:
         artwork: str | os.PathLike[str] | None = None,
         library: Library | None = None,
         contents: Sequence[ContentType] | None = None,
+        naming: str | Scheme = "musicdb",
         durability: Durability = "power",
         settings: Settings | None = None,
         bus: EventBus | None = None,
@@ -210,7 +215,8 @@ class Uploads:
             artwork: The artwork directory; ``artwork`` beside the uploads directory when not given.
             library: The music database; the SQLite catalogue ``catalogue.sqlite`` in the uploads directory when not
                 given.
-            contents: The content types; the built-in ones when not given.
+            contents: The content types; the built-in ones, and those that installed packages register, when not given.
+            naming: How the built-in content types name files in the library: a scheme, or the name of one.
             durability: What an acknowledgement survives.
             settings: The limits.
             bus: Carries notices.
@@ -246,7 +252,7 @@ class Uploads:
             if contents is None:
                 from .content import builtin
 
-                contents, close = builtin()
+                contents, close = builtin(scheme=naming, scratch=root)
                 resources.append(close)
             uploads = cls(
                 bytes=stored,
@@ -535,6 +541,18 @@ class Uploads:
     def find(self, uploadid: str) -> UploadTask | None:
         """The task as it is now, or ``None``; unlike `get` it tells nobody."""
         return self._load(check_id(uploadid))
+
+    def known(self, sha1: str) -> Sequence[str]:
+        """Where the library has a file, or a former upload, with this SHA-1: advice before a byte is sent.
+
+        Empty when it has none, or cannot tell. Nothing may be skipped because of it alone.
+
+        Raises:
+            TypeError, Refused: It is no SHA-1.
+        """
+        digest = check_checksum(sha1)
+        library = self.ports.library
+        return library.find_sha1(digest) if digest and isinstance(library, MusicLibrary) else ()
 
     def list(self) -> Sequence[Summary]:
         """All uploads, a short line each, ordered by id."""

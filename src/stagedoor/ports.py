@@ -584,7 +584,8 @@ class Illustrated:
     """Artwork that a content type made.
 
     Attributes:
-        files: Bytes by path in the artwork tree; the paths are those of ``plan.artwork``.
+        files: Bytes by path in the artwork tree; the paths are those of ``plan.artwork``. Without any, the library
+            hears of no artwork.
         directory: Common directory of the files.
         thumbnail: File name in ``directory``.
         preview: File name in ``directory``.

@@ -630,7 +630,8 @@ class Session:
             planned = {file.path: file for file in self.task.plan.artwork} if self.task.plan else {}
             for path, data in made.files.items():
                 placed.append(self._place(planned.get(path) or PlannedFile("artwork", path), io.BytesIO(data)))
-            self.ports.library.illustrate(self.task.uid, made.directory, made.thumbnail, made.preview)
+            if made.files:
+                self.ports.library.illustrate(self.task.uid, made.directory, made.thumbnail, made.preview)
         return None if self.failure is not None else tuple(placed)
 
     def adopt_artwork(self) -> None:

@@ -8,7 +8,7 @@ from ..errors import ContentRejected
 from ..tasks import JSON, Finding, UploadTask
 from . import naming
 
-__all__ = ["missing", "text"]
+__all__ = ["missing", "origin", "release_year", "text"]
 
 _MEANINGS: Final = {
     "albumname": "the title of the album",
@@ -62,3 +62,43 @@ def text(task: UploadTask, key: str, problems: list[Finding], *, default: JSON =
         )
     )
     return None
+
+
+def release_year(
+    task: UploadTask, problems: list[Finding], *, default: JSON = None, required: bool = True
+) -> str | None:
+    """The year of the annotation ``release``, four digits.
+
+    Args:
+        task: The upload.
+        problems: Gets what is wrong with it: ``annotation_missing`` or ``invalid_release``, both ``reject``.
+        default: What is taken when nobody has said anything, such as a tag.
+        required: Whether there is no path without it.
+
+    Returns:
+        The year; empty when nobody knows it and it is not required; ``None`` when there is a problem.
+    """
+    value = task.annotations.get("release")
+    if value is None or value == "":
+        value = default
+    if value is None or value == "":
+        if not required:
+            return ""
+        problems.append(missing("release"))
+        return None
+    release = naming.year(value)
+    if release is None:
+        problems.append(
+            Finding(
+                "invalid_release",
+                "reject",
+                "The annotation “release” must start with a year of four digits, as in 2020 or 2020-05-01.",
+            )
+        )
+    return release
+
+
+def origin(task: UploadTask) -> str:
+    """Where the content came from, as annotated."""
+    said = task.annotations.get("origin")
+    return said if isinstance(said, str) and said.strip() else "internet"

@@ -10,10 +10,11 @@ from typing import Final
 from ..errors import ContentRejected
 from ..ports import Illustrated, Library, Preprocessed, Source, Surroundings, VideoEntry
 from ..tasks import JSON, Finding, PlacedFile, Plan, PlannedFile, UploadTask, extension_of
-from . import naming
-from .annotations import missing, text
+from .annotations import origin, release_year, text
+from .artists import settle_artist
 from .decoding import Decoder
 from .decoding.video import VideoFacts, probe_video, video_artwork
+from .naming import SCHEMES, Scheme
 from .records import no_plan, number, recorded, string
 from .sniffing import head_of, kind_of
 
@@ -42,14 +43,22 @@ class Video:
 
     Args:
         decoder: Its child processes open the files.
+        scheme: Names the files.
         extensions: True types that are let into the library. ``mov`` may be added.
     """
 
     name = "video"
     has_artwork = True
 
-    def __init__(self, decoder: Decoder, *, extensions: tuple[str, ...] = ("mp4", "m4v", "webm", "mkv")) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        scheme: Scheme = SCHEMES["musicdb"],
+        extensions: tuple[str, ...] = ("mp4", "m4v", "webm", "mkv"),
+    ) -> None:
         self._decoder = decoder
+        self._scheme = scheme
         self._extensions = extensions
 
     # ── preprocess ────────────────────────────────────────────────────────────────────────────────────────────
@@ -94,29 +103,30 @@ class Video:
     def plan(self, task: UploadTask, around: Surroundings) -> Plan:
         """Name the files, or say what is missing.
 
-        Problems: ``annotation_missing``, ``unusable_name``, ``invalid_release``, ``not_preprocessed``.
+        Problems: ``annotation_missing``, ``unusable_name``, ``invalid_release``, ``not_preprocessed``; a question:
+        ``artist_similar``; a warning: ``artist_matched``.
         """
         problems: list[Finding] = []
         artist = text(task, "artistname", problems)
         title = text(task, "name", problems)
-        release = self._release(task, problems)
+        release = release_year(task, problems, required="year" in self._scheme.video.mandatory)
         extension = task.content.get("extension")
         if not isinstance(extension, str):
             problems.append(_NOT_YET)
         if problems or artist is None or title is None or release is None or not isinstance(extension, str):
             return Plan(files=(), problems=tuple(problems))
-        directory = naming.component(artist)
-        file = naming.component(f"{release} - {title}", extension=extension)
-        path = f"{directory}/{file}"
-        # "<artist>/<video name>" with the year in the video's name: an artist may have two videos of one name (a
-        # live one, years later), which are two files in the music directory and need two places here as well.
-        pictures = f"{directory}/{naming.component(f'{release} - {title}')}"
-        origin = task.annotations.get("origin")
+        artist = settle_artist(task, around, artist, problems)
+        named = {"artist": artist, "title": title, "year": release or None}
+        try:
+            path = self._scheme.video.path(named, extension)
+            pictures = self._scheme.pictures.path(named)
+        except ContentRejected as error:  # a scheme of one's own may want more
+            return Plan(files=(), problems=(*problems, Finding(error.code, "reject", error.sentence)))
         entry: dict[str, JSON] = {
             "artist": artist,
             "name": title,
             "release": release,
-            "origin": origin if isinstance(origin, str) and origin.strip() else "internet",
+            "origin": origin(task),
             "sha1": task.sourcechecksum or "",
             "directory": pictures,
             # Players that know MusicDB look for the small copies beside the frame that is named here.
@@ -131,23 +141,8 @@ class Video:
             files=(PlannedFile("music", path, size=task.filesize, sha256=task.sha256),),
             artwork=tuple(PlannedFile("artwork", f"{pictures}/{name}", source=name) for name in _NAMES),
             entry=entry,
+            problems=tuple(problems),
         )
-
-    def _release(self, task: UploadTask, problems: list[Finding]) -> str | None:
-        value = task.annotations.get("release")
-        if value is None or value == "":
-            problems.append(missing("release"))
-            return None
-        release = naming.year(value)
-        if release is None:
-            problems.append(
-                Finding(
-                    "invalid_release",
-                    "reject",
-                    "The annotation “release” must start with a year of four digits, as in 2020 or 2020-05-01.",
-                )
-            )
-        return release
 
     # ── import ────────────────────────────────────────────────────────────────────────────────────────────────
 

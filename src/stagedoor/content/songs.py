@@ -1,0 +1,264 @@
+"""What the songs of an upload are, together: an album guessed from tags and names. No file is opened here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, cast
+
+import attrs
+from attrs import field, frozen
+from attrs.validators import ge, instance_of, optional
+
+from ..names import match_key
+from ..tasks import JSON, Finding
+from . import naming
+
+__all__ = ["VARIOUS", "AlbumGuess", "Track", "count", "guess_album", "look_at_tracks", "tracks_from"]
+
+VARIOUS: Final = "Various Artists"
+"""The album artist of a compilation, as tagging programs write it."""
+
+_whole: Final = (instance_of(int), ge(0))
+
+
+@frozen(kw_only=True)
+class Track:
+    """A song in an upload; it is kept as plain JSON in ``task.content``.
+
+    Attributes:
+        member: Its number in the archive; ``None`` when the upload is the song.
+        name: Its name in the archive, or the upload's; for people.
+        extension: The true type.
+        size: Bytes.
+        sha1: Of its bytes.
+        sha256: Of its bytes.
+        duration: Seconds.
+        codec: FFmpeg's name.
+        bitrate: Bits a second.
+        lossless: Whether the coding is.
+        cover: Whether it carries a picture.
+        title: As tagged, else guessed from its name; empty when nobody knows.
+        artist: As `title`.
+        albumartist: As tagged.
+        album: As tagged.
+        year: Four digits, as tagged, or empty.
+        track: Number on its disc; 0 when nobody knows.
+        tracks: How many the disc has, as tagged; 0 when nobody knows.
+        disc: Number of its disc; 0 when nobody knows.
+        discs: How many discs the album has, as tagged; 0 when nobody knows.
+        compilation: As tagged.
+        problem: Stable code of what is wrong with it; empty for a sound one.
+        reason: What is wrong with it, for people.
+    """
+
+    member: int | None = field(default=None, validator=optional(_whole))
+    name: str = field(validator=instance_of(str))
+    extension: str = field(default="", validator=instance_of(str))
+    size: int = field(default=0, validator=_whole)
+    sha1: str = field(default="", validator=instance_of(str))
+    sha256: str = field(default="", validator=instance_of(str))
+    duration: float = field(default=0.0, validator=instance_of((int, float)))
+    codec: str = field(default="", validator=instance_of(str))
+    bitrate: int = field(default=0, validator=_whole)
+    lossless: bool = field(default=False, validator=instance_of(bool))
+    cover: bool = field(default=False, validator=instance_of(bool))
+    title: str = field(default="", validator=instance_of(str))
+    artist: str = field(default="", validator=instance_of(str))
+    albumartist: str = field(default="", validator=instance_of(str))
+    album: str = field(default="", validator=instance_of(str))
+    year: str = field(default="", validator=instance_of(str))
+    track: int = field(default=0, validator=_whole)
+    tracks: int = field(default=0, validator=_whole)
+    disc: int = field(default=0, validator=_whole)
+    discs: int = field(default=0, validator=_whole)
+    compilation: bool = field(default=False, validator=instance_of(bool))
+    problem: str = field(default="", validator=instance_of(str))
+    reason: str = field(default="", validator=instance_of(str))
+
+    def to_json(self) -> dict[str, JSON]:
+        """For ``task.content``."""
+        return attrs.asdict(self)
+
+
+def tracks_from(value: JSON) -> tuple[Track, ...] | None:
+    """Tracks from ``task.content``; ``None`` when these are none."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return None
+    try:
+        return tuple(Track(**cast("dict[str, Any]", one)) for one in value if isinstance(one, Mapping))
+    except (TypeError, ValueError):
+        return None
+
+
+@frozen(kw_only=True)
+class AlbumGuess:
+    """What the album is, as far as tags and names tell.
+
+    Attributes:
+        artist: Of the album; empty when nobody knows.
+        album: Title; empty when nobody knows.
+        year: Four digits, or empty.
+        compilation: By several artists.
+    """
+
+    artist: str = ""
+    album: str = ""
+    year: str = ""
+    compilation: bool = False
+
+    def to_json(self) -> dict[str, JSON]:
+        """For ``task.content``, with the names of the annotations."""
+        return {
+            "artistname": self.artist, "albumname": self.album, "release": self.year, "compilation": self.compilation,
+        }  # fmt: skip
+
+
+def guess_album(tracks: Sequence[Track], name: str) -> AlbumGuess:
+    """Guess the album.
+
+    Args:
+        tracks: The sound ones.
+        name: Of the archive without its extension, or of the directory that all songs are in.
+    """
+    named = naming.guess_album(name)
+    artists = _by_key(track.artist for track in tracks)
+    credited = _most(track.albumartist for track in tracks)
+    compilation = any(track.compilation for track in tracks) or match_key(credited) in _MANY
+    if credited:
+        artist = VARIOUS if match_key(credited) in _MANY else credited
+    elif compilation:
+        artist = VARIOUS
+    elif len(artists) == 1:
+        artist = next(iter(artists.values()))
+    elif artists and (main := _most(track.artist for track in tracks)) and _share(tracks, main) >= _MAIN:
+        artist = main  # the others are guests
+    elif artists:
+        artist, compilation = VARIOUS, True
+    else:
+        artist = named.artist or ""
+    return AlbumGuess(
+        artist=artist,
+        album=_most(track.album for track in tracks) or named.album or "",
+        year=_most(track.year for track in tracks) or named.year or "",
+        compilation=compilation,
+    )
+
+
+_MANY: Final = frozenset({"various artists", "various", "va", "v.a."})
+_MAIN: Final = 0.75
+"""The share of songs by one artist from which on an album is this artist's."""
+
+
+def _share(tracks: Sequence[Track], artist: str) -> float:
+    key = match_key(artist)
+    return sum(match_key(track.artist).startswith(key) for track in tracks) / len(tracks)
+
+
+def _by_key(names: Iterable[str]) -> dict[str, str]:
+    return {match_key(name): name for name in names if name}
+
+
+def _most(names: Iterable[str]) -> str:
+    """The name that is there most often, in its most frequent spelling; the first one of several."""
+    spellings: dict[str, Counter[str]] = {}
+    for name in names:
+        if name:
+            spellings.setdefault(match_key(name), Counter())[name] += 1
+    if not spellings:
+        return ""
+    return max(spellings.values(), key=lambda counted: counted.total()).most_common(1)[0][0]
+
+
+def look_at_tracks(tracks: Sequence[Track]) -> list[Finding]:
+    """What people should know of, or decide, before these songs become an album."""
+    findings = []
+    sound = [track for track in tracks if not track.problem]
+    broken = [track for track in tracks if track.problem]
+    if broken and sound:
+        listed = _listed([f"{track.name} ({track.reason.rstrip('.')})" for track in broken])
+        findings.append(
+            Finding(
+                "broken_tracks",
+                "hold",
+                f"{count(len(broken), 'song')} of {len(tracks)} cannot be used: {listed}. Import the album without, "
+                "or remove the upload and send it again whole.",
+                options=("without",),
+            )
+        )
+    albums = _by_key(track.album for track in sound)
+    if len(albums) > 1:
+        findings.append(
+            Finding(
+                "several_albums",
+                "hold",
+                f"The tags name {len(albums)} albums: {_listed(list(albums.values()))}. Are all songs one album?",
+                options=("one",),
+            )
+        )
+    findings += _missing_numbers(sound)
+    renamed = [t for t in sound if not _fitting(t)]
+    if renamed:
+        listed = _listed([f"{track.name} is {track.extension}" for track in renamed])
+        findings.append(
+            Finding("renamed_to_true_type", "warn", f"Named wrongly, and filed as what they are: {listed}.")
+        )
+    copies = Counter(track.sha256 for track in sound)
+    twice = [track for track in sound if copies[track.sha256] > 1]
+    if twice:
+        findings.append(
+            Finding(
+                "same_song_twice",
+                "warn",
+                f"The same file is there more than once and is taken once: {_listed([t.name for t in twice])}.",
+            )
+        )
+    return findings
+
+
+def _fitting(track: Track) -> bool:
+    named = track.name.rpartition(".")[2].lower() if "." in track.name else ""
+    return not named or named in _NAMES.get(track.extension, (track.extension,))
+
+
+_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "m4a": ("m4a", "mp4", "m4b", "aac"),
+    "ogg": ("ogg", "oga"),
+    "opus": ("opus", "ogg", "oga"),
+    "aiff": ("aiff", "aif", "aifc"),
+    "wav": ("wav", "wave"),
+}
+"""Names that fit a true type beside itself."""
+
+
+def _missing_numbers(tracks: Sequence[Track]) -> list[Finding]:
+    discs: dict[int, set[int]] = {}
+    totals: dict[int, int] = {}
+    for track in tracks:
+        if track.track:
+            discs.setdefault(track.disc, set()).add(track.track)
+            totals[track.disc] = max(totals.get(track.disc, 0), track.tracks)
+    gone = []
+    for disc, numbers in sorted(discs.items()):
+        last = max(*numbers, totals[disc], 1)
+        if len(tracks) > 1 and last <= _SANE:  # a single song is rarely a whole album, and nobody expects it to be
+            lost = sorted(set(range(1, last + 1)) - numbers)
+            gone += [f"{disc}-{number}" if disc > 1 or len(discs) > 1 else str(number) for number in lost]
+    if not gone:
+        return []
+    return [Finding("tracks_missing", "warn", f"Of the numbered tracks some are not there: {_listed(gone)}.")]
+
+
+_SANE: Final = 199
+"""Numbers above are catalogue numbers, years and mistakes."""
+
+
+def count(number: int, what: str) -> str:
+    """A number of things, as people write it."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    """Names for a sentence, the first few of them."""
+    shown = ", ".join(name[:120] for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
