@@ -11,8 +11,8 @@ import re
 import unicodedata
 from typing import Final
 
-from ..errors import ContentRejected
-from ..tasks import JSON
+from ...errors import ContentRejected
+from ...tasks import JSON
 
 __all__ = ["component", "year"]
 
