@@ -30,6 +30,8 @@ _DAMAGE = (
     zlib.error,
 )
 """What Pillow raises for damaged files."""
+_BYTES = 12
+"""That a pixel takes while it is decoded, at most: as stored, as decoded, as converted."""
 _PROFILE = 4 << 20
 """Larger colour profiles are dropped, in bytes; those of printers have about 2 MiB."""
 
@@ -51,8 +53,12 @@ class Readable(Protocol):
 
 
 @contextmanager
-def _judged() -> Iterator[None]:
-    """What Pillow's errors say about the content."""
+def _judged(size: tuple[int, int]) -> Iterator[None]:
+    """What Pillow's errors say about the content.
+
+    Args:
+        size: Width and height in pixels, as far as they are known.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -60,10 +66,9 @@ def _judged() -> Iterator[None]:
     except MemoryError:
         raise
     except _DAMAGE as error:
-        said = str(error).lower()
-        if "memory" in said:
-            raise MemoryError from None
-        raise RejectedError("truncated" if "truncated" in said else "picture_damaged") from None
+        # Codecs that find no memory often say something else. What they may have needed is asked for, and let go.
+        bytes(_BYTES * size[0] * size[1])
+        raise RejectedError("truncated" if "truncated" in str(error).lower() else "picture_damaged") from None
 
 
 def _check_size(size: tuple[int, int], configuration: Mapping[str, Any]) -> None:
@@ -72,8 +77,8 @@ def _check_size(size: tuple[int, int], configuration: Mapping[str, Any]) -> None
         raise RejectedError("picture_too_large", width=width, height=height)
 
 
-def _check_webp(file: Readable, head: bytes, configuration: Mapping[str, Any]) -> None:
-    """Look at size and length: Pillow makes the memory for all pixels when it opens a WebP (RFC 9649)."""
+def _check_webp(file: Readable, head: bytes, configuration: Mapping[str, Any]) -> tuple[int, int]:
+    """Look at length and size, and return it: Pillow takes memory for all pixels when it opens a WebP (RFC 9649)."""
     end = file.seek(0, 2)
     if 8 + int.from_bytes(head[4:8], "little") > end:
         raise RejectedError("truncated")
@@ -85,6 +90,7 @@ def _check_webp(file: Readable, head: bytes, configuration: Mapping[str, Any]) -
     else:
         size = int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
     _check_size(size, configuration)
+    return size
 
 
 def _decoded(file: Readable, side: int, configuration: Mapping[str, Any]) -> tuple[dict[str, Any], Image]:
@@ -97,16 +103,17 @@ def _decoded(file: Readable, side: int, configuration: Mapping[str, Any]) -> tup
 
     Image.MAX_IMAGE_PIXELS = None  # our own caps are lower, and never a warning
     file.seek(0)
-    head = file.read(32)
+    head, size = file.read(32), (1, 1)
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        _check_webp(file, head, configuration)
+        size = _check_webp(file, head, configuration)
     elif not head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
         raise RejectedError("not_an_image")
     file.seek(0)
-    with _judged():
+    with _judged(size):
         image = Image.open(cast("IO[bytes]", file), formats=("JPEG", "PNG", "WEBP"))
-        width, height = image.size
-        _check_size(image.size, configuration)
+    width, height = image.size
+    _check_size(image.size, configuration)
+    with _judged(image.size):
         kind = _KINDS[str(image.format)]
         frames = 1 if kind == "jpg" else int(getattr(image, "n_frames", 1))
         image.draft(None, fit(image.size, side, side))
@@ -127,7 +134,7 @@ def _decoded(file: Readable, side: int, configuration: Mapping[str, Any]) -> tup
 def _orientation(image: Image) -> int:
     """How a viewer turns it, 1 to 8 as EXIF has it; 1 when that cannot be read."""
     try:
-        with _judged():
+        with _judged((1, 1)):
             value = image.getexif().get(_ORIENTATION)
     except RejectedError:
         return 1
@@ -205,7 +212,7 @@ def render_cover(
 
     side = configuration["picture_side"]
     facts, image = _decoded(file, side, configuration)
-    with _judged():
+    with _judged(image.size):
         profile = image.info.get("icc_profile")
         picture = _in_srgb(_bounded(_flat(image), side), profile)
         picture = _turned(picture, facts["orientation"])
