@@ -16,6 +16,7 @@ import attrs
 
 import stagedoor
 from stagedoor import errors
+from stagedoor.content import naming
 from stagedoor.lifecycle import DEADLINE_STATES, DUE_STATES, ROWS, STORED_STATES, Row, State
 from stagedoor.settings import Settings
 
@@ -241,6 +242,48 @@ def retention() -> str:
     )
 
 
+# ── naming ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def schemes() -> str:
+    """Every template of every preset; what all have alike stands in one line."""
+    kinds = ("song", "compilation", "video", "cover", "pictures")
+    found: dict[tuple[str, str], list[str]] = {}
+    for kind in kinds:
+        for name, scheme in naming.SCHEMES.items():
+            template = getattr(scheme, kind)
+            if template is not None:
+                found.setdefault((kind, template.text), []).append(name)
+    return table(
+        ("what", "scheme", "template"),
+        (
+            (
+                kind,
+                "all" if len(names) == len(naming.SCHEMES) else ", ".join(f"`{name}`" for name in names),
+                f"`{text}`",
+            )
+            for (kind, text), names in found.items()
+        ),
+    )
+
+
+def fields() -> str:
+    """Every field, what it is, and the templates that may use it."""
+    groups = {
+        "songs": naming.SONG_FIELDS,
+        "videos and their pictures": naming.VIDEO_FIELDS,
+        "covers": naming.COVER_FIELDS,
+    }
+    found: dict[tuple[str, str], list[str]] = {}
+    for group, meanings in groups.items():
+        for name, meaning in meanings.items():
+            found.setdefault((name, meaning), []).append(group)
+    return table(
+        ("field", "what it is", "in templates for"),
+        ((f"`{name}`", meaning, ", ".join(where)) for (name, meaning), where in found.items()),
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "states": states,
     "rows": rows,
@@ -248,6 +291,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "classes": classes,
     "settings": settings,
     "retention": retention,
+    "schemes": schemes,
+    "fields": fields,
 }
 
 

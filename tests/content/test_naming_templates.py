@@ -126,6 +126,25 @@ def test_what_a_template_knows_about_itself() -> None:
     assert len({template, song(template.text), song("{title}")}) == 2
 
 
+@pytest.mark.parametrize(
+    ("there", "directory"),
+    [
+        ([], "Björk"),
+        (["Bjo\u0308rk"], "Bjo\u0308rk"),
+        (["Björk."], "Björk."),
+        (["Blur", "-Björk"], "-Björk"),
+        (["BJÖRK"], "Björk"),
+        (["Bjo\u0308rk/..", "\0Björk", ".Björk", "Bj\udcfförk", "..", "", "Björk" + "." * 250], "Björk"),
+    ],
+)
+def test_a_directory_that_is_there_is_used_as_it_is_spelled(there: list[str], directory: str) -> None:
+    template = song("{artist}/{title}")
+    assert template.path({"artist": "Björk", "title": "Björk"}, "mp3", there=there) == f"{directory}/Björk.mp3"
+    values: Mapping[str, Value] = {"artist": "Björk", "year": 1993, "album": "Debut", "title": "Aeroplane"}
+    path = SCHEMES["musicdb"].song_path(values, "mp3", there=there)
+    assert path == f"{directory}/1993 - Debut/Aeroplane.mp3"
+
+
 # ── properties ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 anything = st.text(st.characters(codec=None), max_size=100)
@@ -172,6 +191,19 @@ def test_no_value_makes_or_leaves_a_directory(template: Template, values: Mappin
     *directories, file = parts
     assert [component(part) for part in directories] == directories
     assert component(file) == file
+
+
+@settings(deadline=None)
+@given(st.lists(anything | wicked, max_size=4), anything | wicked)
+def test_no_directory_that_is_there_leads_out(there: list[str], artist: str) -> None:
+    template = song("{artist}/{title}")
+    values: Mapping[str, Value] = {"artist": artist, "title": "x"}
+    if not template.problems(values):
+        path = template.path(values, "mp3", there=[*there, artist])
+        check_relative(path)
+        assert path.count("/") == 1
+        assert len(path.encode()) <= 255 + len("/x.mp3")
+        assert component(path.partition("/")[0]) == component(artist)
 
 
 @settings(deadline=None)

@@ -20,8 +20,8 @@ class Match:
     """What is there for a name.
 
     Attributes:
-        spelling: The component to use, as it is on the disk when it is there: `component` would turn a directory in
-            NFD into another one.
+        spelling: The component to use, as it is on the disk when it is there. Give it to `Template.path` as ``there``
+            too: `component` would turn a directory in NFD into another one.
         how: ``same``, there is exactly this; ``matched``, there is one that differs in case or in Unicode's forms
             only; ``new``, there is neither.
         similar: Others that are there, most alike first. For ``new``, ask whether one of them is meant.

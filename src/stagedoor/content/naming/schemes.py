@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from attrs import frozen
@@ -112,18 +112,21 @@ class Scheme:
         """The template for the songs of an album."""
         return self.compilation if compilation and self.compilation is not None else self.song
 
-    def song_path(self, values: Mapping[str, Value], extension: str, *, compilation: bool = False) -> str:
+    def song_path(
+        self, values: Mapping[str, Value], extension: str, *, compilation: bool = False, there: Iterable[str] = ()
+    ) -> str:
         """The path of a song in the music directory; its artist and that of the album stand in for each other.
 
         Args:
             values: By field. ``disc`` is ``None`` when the album has one disc, ``track`` when nobody knows it.
             extension: Of the file.
             compilation: Whether the album is by several artists.
+            there: As `Template.path`.
 
         Raises:
             ContentRejected: As `Template.path`.
         """
-        return self.for_songs(compilation=compilation).path(_with_artists(values), extension)
+        return self.for_songs(compilation=compilation).path(_with_artists(values), extension, there=there)
 
     def song_problems(self, values: Mapping[str, Value], *, compilation: bool = False) -> tuple[FieldRejected, ...]:
         """What `song_path` would raise, for all fields at once."""
@@ -157,7 +160,7 @@ def _scheme(name: str, *, compilation: str | None = None, **templates: str) -> S
 _VIDEO: Final = "{artist}/{year} - {title}"
 
 # The name that beets gives to covers (`art_filename`), and under which Navidrome (`CoverArtPriority`) and Jellyfin look
-# for one beside the songs. They find it if the artwork directory is the music directory.
+# for one beside the songs; the artwork directory is laid out like the music directory.
 _COVER: Final = "{albumartist}/{album}/cover"
 
 SCHEMES: Final[Mapping[str, Scheme]] = {

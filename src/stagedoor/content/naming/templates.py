@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Final, NoReturn, TypeAlias
 
 from attrs import field, frozen
@@ -162,13 +163,15 @@ class Template:
                 found.setdefault(piece.name, error)
         return tuple(found.values())
 
-    def path(self, values: Mapping[str, Value], extension: str = "") -> str:
+    def path(self, values: Mapping[str, Value], extension: str = "", *, there: Iterable[str] = ()) -> str:
         """The path for these values, relative, every component as `component` makes it.
 
         Args:
             values: By field. What the template does not name is ignored, what is left out is empty. A field in a
                 section counts as empty, too, when it is unusable. Numbers are 0 to 999,999.
             extension: Added to the last component after a dot.
+            there: Directories that may be used as they are spelled on the disk (`Match.spelling`): instead of a
+                component that `component` would make of them. Without it, a directory in NFD gets a twin in NFC.
 
         Raises:
             FieldRejected: ``annotation_missing`` or ``unusable_name``, and which field.
@@ -181,8 +184,9 @@ class Template:
             except FieldRejected:
                 if not part.optional:
                     raise
-        *directories, file = texts
-        return "/".join([*map(component, directories), component(file, extension=extension)])
+        directories, file = map(component, texts[:-1]), texts[-1]
+        spelled = dict(_spelled(there))
+        return "/".join([*(spelled.get(name, name) for name in directories), component(file, extension=extension)])
 
     def _mandatory(self) -> Iterator[_Field]:
         for part in self._components:
@@ -191,6 +195,15 @@ class Template:
 
     def __str__(self) -> str:
         return self.text
+
+
+def _spelled(there: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Names by the component that they would be, of those that may be components themselves."""
+    for name in there:
+        if not name.startswith(".") and "/" not in name and "\0" not in name:
+            with suppress(ContentRejected, UnicodeEncodeError):  # a lone surrogate could not be put on record
+                if len(name.encode()) <= 255:
+                    yield component(name), name
 
 
 # ── parsing ───────────────────────────────────────────────────────────────────────────────────────────────────────
