@@ -180,13 +180,15 @@ def _turned(image: Image, orientation: int) -> Image:
     return image.transpose(turns[orientation]) if orientation in turns else image
 
 
-def _bounded(image: Image, side: int) -> Image:
-    """Within a square, never enlarged: pixels that are made up only cost room, and players can do that as well."""
+def _bounded(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """The size within a square, never enlarged: made-up pixels only cost room, and players can do that as well."""
+    return fit(size, side, side) if max(size) > side else size
+
+
+def _resized(image: Image, size: tuple[int, int]) -> Image:
     from PIL.Image import Resampling
 
-    if max(image.size) <= side:
-        return image
-    return image.resize(fit(image.size, side, side), Resampling.LANCZOS, reducing_gap=3.0)
+    return image if image.size == size else image.resize(size, Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def render_cover(
@@ -214,7 +216,8 @@ def render_cover(
     facts, image = _decoded(file, side, configuration)
     with _judged(image.size):
         profile = image.info.get("icc_profile")
-        picture = _in_srgb(_bounded(_flat(image), side), profile)
+        flat = _flat(image)
+        picture = _in_srgb(_resized(flat, _bounded(flat.size, side)), profile)
         picture = _turned(picture, facts["orientation"])
         image.close()
         # What a picture was made of clings to it (profile, comment, position): a fresh one has nothing but pixels.
@@ -223,7 +226,7 @@ def render_cover(
         made, smaller = {}, full
         for size in sorted(set(sizes), reverse=True):
             # From the next larger one: quick, and no eye sees the difference.
-            made[size] = smaller = _bounded(smaller, size)
+            made[size] = smaller = _resized(smaller, _bounded(full.size, size))
         blobs = [save(full, "JPEG", quality=90, progressive=True, optimize=True)]
         blobs += [save(made[size], "JPEG", quality=85, progressive=True, optimize=True) for size in sizes]
     return {**facts, "made": [list(picture.size) for picture in (full, *(made[size] for size in sizes))]}, blobs
