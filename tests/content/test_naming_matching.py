@@ -45,6 +45,8 @@ def nfd(text: str) -> str:
         ("!!!", ["!!!", "???", "Chk"], Match("!!!", "same")),
         ("The The", ["The", "The The", "the the"], Match("The The", "same", ("the the", "The"))),
         ("The", ["the", "The The"], Match("the", "matched", ("The The",))),
+        ("& Co", ["THE& Co", "Thé & Co"], Match("& Co", "new", ("THE& Co", "Thé & Co"))),
+        ("aaaa", ["ﾞThé aaaa"], Match("aaaa", "new", ("ﾞThé aaaa",))),
         ("Motorhead", ["Motörhead"], Match("Motorhead", "new", ("Motörhead",))),
         ("Röyksopp", ["royksopp"], Match("Röyksopp", "new", ("royksopp",))),
         ("MØ", ["mø", "MO"], Match("mø", "matched", ("MO",))),
