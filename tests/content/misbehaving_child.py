@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,36 @@ def surroundings(*_: Any) -> Answer:
     }, []
 
 
+def frames(_: Any, arguments: Mapping[str, Any], __: Any) -> Iterator[Any]:
+    """A stream of what the test wants; text stands for bytes."""
+    for frame in arguments["frames"]:
+        yield bytes.fromhex(frame) if isinstance(frame, str) else frame
+
+
+def count(source: Any, arguments: Mapping[str, Any], __: Any) -> Iterator[Any]:
+    """So many documents, each with a KiB of bytes, and then a deed."""
+    for number in range(arguments["count"]):
+        yield {"number": number, "pid": os.getpid()}
+        yield bytes([number % 256]) * 1024
+    deed = arguments.get("then")
+    if deed == "reject":
+        raise child.RejectedError("frame_too_large", width=7)
+    if deed:
+        OPERATIONS[deed](source, {"how": "segmentation fault"}, {})
+
+
+def work_hard(*_: Any) -> Iterator[Any]:
+    """Use up some processor time, say that much was passed over, and tell what time was left before and after."""
+    given = left = signal.getitimer(signal.ITIMER_PROF)[0]
+    while left > given - 0.2:
+        left = signal.getitimer(signal.ITIMER_PROF)[0]
+    yield {"given": given, "left": left}
+    yield {"passed": 64 << 20}
+    yield {"left": signal.getitimer(signal.ITIMER_PROF)[0]}
+
+
+OPERATIONS = child.OPERATIONS
+child.STREAMS.update(frames=frames, count=count, work_hard=work_hard)
 child.OPERATIONS.update(
     attempts=attempts,
     spin=spin,

@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, Final, cast
 
 from attrs import asdict, frozen
@@ -170,9 +170,11 @@ def extract(
     with decoder.stream("extract_archive", source, arguments) as frames:
         kind = facts.kind if isinstance(facts, ArchiveFacts) else facts
         members = _Members(decoder, _Documents(frames, limits), kind, wanted, known, limits)
+        sequence = members.sequence()
         try:
-            yield iter(members)
+            yield sequence
         finally:
+            sequence.close()
             members.close()
 
 
@@ -309,7 +311,8 @@ class _Members:
         self._total = 0
         self._current: tuple[_Bytes, BinaryIO] | None = None
 
-    def __iter__(self) -> Iterator[tuple[Member, BinaryIO]]:
+    def sequence(self) -> Generator[tuple[Member, BinaryIO], None, None]:
+        """One after the other."""
         with self.impossible():
             if self._documents.kind() != self._kind:
                 raise _changed()

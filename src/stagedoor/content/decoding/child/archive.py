@@ -482,7 +482,7 @@ def _extract_zip(source: Input, tally: _Tally, wanted: Sequence[int], frame: int
         flow, crc, rest = _zip_flow(source, entry), 0, entry.size
         while rest:
             data = flow.read(min(frame, rest))
-            _unreadable(not data)
+            _unreadable(len(data) < min(frame, rest))
             crc = zlib.crc32(data, crc)
             rest -= len(data)
             yield data

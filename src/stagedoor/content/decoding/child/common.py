@@ -48,6 +48,8 @@ class Input:
     def read(self, count: int = -1) -> bytes:
         """At most ``count`` bytes; an error of the disk is remembered, because FFmpeg turns it into its own."""
         rest = max(0, self.size - self.position)
+        if not rest:  # and no system call, for which a file may name an offset that is too large
+            return b""
         try:
             data = os.pread(self.fd, rest if count < 0 else min(count, rest), self.position)
         except OSError as error:

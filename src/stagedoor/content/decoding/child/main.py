@@ -24,6 +24,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from .archive import extract_archive, list_archive
+from .archive import warm_up as warm_up_archives
 from .audio import embedded_cover, probe_audio
 from .audio import warm_up as warm_up_audio
 from .common import Answer, Frame, Input, Operation, RejectedError, Streaming
@@ -34,7 +36,7 @@ from .video import image_of, probe_video, video_artwork
 
 MAX_REQUEST = 1 << 16
 _RENEWAL = 64 << 20
-"""Bytes of a stream after which it has its processor time anew."""
+"""Bytes of a stream, sent or said to have been passed over, after which it has its processor time anew."""
 
 
 def _warm_up() -> None:
@@ -48,6 +50,7 @@ def _warm_up() -> None:
         picture.save(buffer, form, **options)
         Image.open(buffer, formats=(form,)).load()
     warm_up_images()
+    warm_up_archives()
     import av
 
     # PyAV imports a module for each kind of stream when it meets the first one.
@@ -68,7 +71,10 @@ OPERATIONS: dict[str, Operation] = {
     "probe_video": probe_video,
     "video_artwork": video_artwork,
 }
-STREAMS: dict[str, Streaming] = {}
+STREAMS: dict[str, Streaming] = {
+    "extract_archive": extract_archive,
+    "list_archive": list_archive,
+}
 
 
 # ── the protocol ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -118,8 +124,8 @@ def _work(connection: socket.socket, request: Mapping[str, Any], source: Input, 
     sent = 0
     for frame in STREAMS[name](source, arguments, settings):
         send_frame(connection, frame)
-        sent += len(frame) if isinstance(frame, bytes) else 0
-        if sent > _RENEWAL:  # what a large archive takes is no sign of harm; how much it may be is bounded elsewhere
+        sent += len(frame) if isinstance(frame, bytes) else frame.get("passed", 0)
+        if sent >= _RENEWAL:  # what a large archive takes is no sign of harm; how much it may be is bounded elsewhere
             sent = 0
             signal.setitimer(signal.ITIMER_PROF, settings["cpu_seconds"])
     return {"answer": {}}, []
