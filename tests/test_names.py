@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stagedoor.names import match_key, similar_key
+from stagedoor.names import match_key, search_words, similar_key
 
 
 @pytest.mark.parametrize("names", ["Beyoncé BEYONCÉ Beyonce\u0301", "Straße STRASSE", "ﬁsh FISH"])
@@ -63,3 +63,38 @@ def test_names_that_match_are_similar(name: str, spell: Callable[[str], str]) ->
 def test_a_key_is_text_for_any_name(name: str) -> None:
     similar_key(name).encode()
     assert not set(similar_key(name)) & set(" \t\n&")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Guns N’ Roses", ("guns", "n", "roses")),
+        ("Guns N' Roses", ("guns", "n", "roses")),
+        ("Don`t stop, don't", ("dont", "stop")),
+        ("AC/DC", ("ac", "dc")),
+        ("¿Qué?", ("que",)),
+        ("Simon & Garfunkel", ("simon", "and", "garfunkel")),
+        ("Ænima Łódź", ("aenima", "lodz")),
+        ("東京事変 Live", ("東", "京", "事", "変", "live")),
+        ("がっこう", ("が", "っ", "こ", "う")),
+        ("क्षि कु", ("क्षि", "कु")),
+        ("!!! \0\t", ()),
+        ("x" * 100, ("x" * 64,)),
+        ("ü" + "x" * 100, ("u" + "x" * 63,)),
+    ],
+)
+def test_the_words_of_a_text(text: str, words: tuple[str, ...]) -> None:
+    assert search_words(text) == words
+
+
+@given(st.text(st.characters(codec="ascii")))
+def test_plain_text_has_the_words_that_other_text_has(text: str) -> None:
+    assert (*search_words(text), "東") == search_words(f"{text} 東")
+
+
+@given(st.text(st.characters(codec="utf-8")), st.sampled_from([str.upper, str.lower, str.casefold, str.title]))
+def test_words_are_found_in_any_case(text: str, spell: Callable[[str], str]) -> None:
+    if match_key(spell(text)) == match_key(text):
+        assert search_words(spell(text)) == search_words(text)
+    for word in search_words(text):
+        assert not set(word) & set(' \t\n"*:^()-')

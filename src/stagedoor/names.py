@@ -28,6 +28,9 @@ _SCRIPTS_WITHOUT_SPACES: Final = re.compile(
 _LONGEST_WORD: Final = 64
 _APOSTROPHES: Final = re.compile("['’`]")
 
+_ASCII_WORD: Final = re.compile("[a-z0-9]+")
+_ASCII: Final = str.maketrans({"&": " and ", "'": "", "`": ""})
+
 _ARTICLE: Final = re.compile(r"\A\W*the\s+(?=\S)|(?<=\S)\s*,\s*the\W*\Z")
 
 
@@ -57,6 +60,9 @@ def search_words(text: str) -> tuple[str, ...]:
     A word is found by any beginning of it. Of scripts that put no space between words, each letter is one. Only the
     first 64 characters of a word count.
     """
+    if text.isascii():  # the same, faster
+        plain = _ASCII_WORD.findall(text.lower().translate(_ASCII))
+        return tuple(dict.fromkeys(word[:_LONGEST_WORD] for word in plain))
     letters = unicodedata.normalize("NFC", _letters(text))
     apart = _SCRIPTS_WITHOUT_SPACES.sub(r" \1 ", _APOSTROPHES.sub("", letters))
     spaced = "".join(c if _counts(c) else " " for c in apart)

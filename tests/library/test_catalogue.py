@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from stagedoor.errors import ConfigurationError, ContentRejected, StorageError, StorageFull
@@ -529,14 +530,19 @@ def test_a_wrong_type_is_a_mistake_of_the_caller(catalogue: Catalogue, entry: An
 # ── the model ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 _UIDS = st.sampled_from([uid_of(number) for number in range(4)])
-_ARTISTS = st.sampled_from(["Queen", "QUEEN", "Queen\u0301", "QUE\u00c9N", "Abba"])
-_ALBUMS = st.sampled_from(["Jazz", "JAZZ", "News"])
+# Few names, and most of them one name in several spellings: what does not meet cannot go wrong.
+_ARTISTS = st.sampled_from(["Queen", "QUEEN", "queen", "QUE\u00c9N"])
+_ALBUMS = st.sampled_from(["Jazz", "JAZZ", "jazz", "News"])
 _VIDEO = st.builds(
-    video_entry, st.sampled_from(["a", "b", "c", "d"]), artist=_ARTISTS, name=st.sampled_from(["One", "Two"])
+    video_entry,
+    st.sampled_from(["a", "x/y/b", "v"]),
+    artist=_ARTISTS,
+    name=st.sampled_from(["One", "Two"]),
+    sha1=st.sampled_from(["a" * 40, "b" * 40]),
 )
 _SONG = st.builds(
     song_entry,
-    st.sampled_from(["a", "b", "c", "x/y/d", "x/y/e", "x/z/f"]),
+    st.sampled_from(["a", "x/y/b", "x/y/c", "x/z/d"]),
     name=st.sampled_from(["One", "Two words", "T\u00f6w words"]),
     artist=_ARTISTS,
     disc=st.integers(1, 2),
@@ -548,16 +554,16 @@ _ALBUM = st.builds(
     st.lists(_SONG, min_size=1, max_size=3, unique_by=lambda song: song.path),
     artist=_ARTISTS,
     name=_ALBUMS,
-    release=st.sampled_from(["", "1978"]),
+    release=st.sampled_from(["1978", "1978", ""]),
     origin=st.sampled_from(["", "CD", "internet"]),
     sha1=st.sampled_from(["a" * 40, "c" * 40]),
 )
 _ARTWORK = st.builds(
     artwork_entry,
-    st.sampled_from(["a", "b", "d/p"]),
+    st.sampled_from(["a", "d/p"]),
     artist=_ARTISTS,
     album=_ALBUMS,
-    albumid=st.sampled_from([None, "1", "1", "2", "3", "x"]),
+    albumid=st.sampled_from(["1", "1", "1", "2", "x", None]),
 )
 _CALLS = st.builds(
     lambda album, calls: [*album, *calls],
@@ -568,11 +574,14 @@ _CALLS = st.builds(
             st.tuples(st.just("put"), _UIDS, _ALBUM),
             st.tuples(st.just("put"), _UIDS, _ALBUM),
             st.tuples(st.just("put"), _UIDS, _ARTWORK),
-            st.tuples(st.just("illustrate"), _UIDS, st.sampled_from(["d", "e", ""]), st.just("t"), st.just("p")),
+            st.tuples(st.just("put"), _UIDS, _ARTWORK),
+            st.tuples(st.just("illustrate"), _UIDS, st.sampled_from(["d", ""]), st.just("t"), st.just("p")),
+            st.tuples(st.just("illustrate"), _UIDS, st.sampled_from(["d", "e"]), st.just("t"), st.just("p")),
             st.tuples(st.just("unillustrate"), _UIDS),
             st.tuples(st.just("forget"), _UIDS),
             st.tuples(st.just("add_album"), _ARTISTS, _ALBUMS, st.sampled_from(["", "1978"])),
         ),
+        min_size=4,
         max_size=25,
     ),
 )
@@ -599,13 +608,13 @@ def answers(library: Catalogue | MemoryLibrary) -> dict[str, object]:
     found |= {f"album {number}": library.album(str(number)) for number in range(5)}
     found |= {f"songs with {text}": library.songs(search=text) for text in ("tow", "queen two", "?", " ")}
     found |= {f"sha1 {digit}": library.find_sha1(digit * 40) for digit in "abc"}
-    for text in ("q", "queen", "JAZZ quee", "w", "tow wo", "two abba", "news x", "", "?"):
+    for text in ("q", "queen", "JAZZ quee", "w", "tow wo", "two queen", "news x", "", "?"):
         found[f"search {text}"] = library.search(text)
     for field in ("artist", "album", "release", "origin"):
         for prefix in ("", "j", "Q", "19", "que\u0301", "the ", "?"):
             found[f"suggest {field} {prefix}"] = library.suggest(field, prefix), library.suggest(field, prefix, 1)
         found[f"suggest {field} of Queen"] = library.suggest(field, artist="QUEEN")
-    for artist in ("queen", "Abba", "QUE\u00c9N", "Nobody"):
+    for artist in ("queen", "QUE\u00c9N", "Nobody"):
         found[f"artists {artist}"] = library.find_artists(artist)
         for album in ("jazz", "news"):
             found[f"albums {artist} {album}"] = library.find_albums(artist, album, None)
@@ -613,9 +622,8 @@ def answers(library: Catalogue | MemoryLibrary) -> dict[str, object]:
     return found
 
 
-@settings(deadline=None, max_examples=120)
-@given(_CALLS)
-def test_it_does_what_the_library_in_memory_does(calls: list[tuple[Any, ...]]) -> None:
+def compare(calls: list[tuple[Any, ...]]) -> None:
+    """A catalogue does and answers what the library in memory does and answers."""
     memory = MemoryLibrary()
     with Catalogue.open(":memory:") as catalogue:
         for name, *values in calls:
@@ -624,6 +632,53 @@ def test_it_does_what_the_library_in_memory_does(calls: list[tuple[Any, ...]]) -
             assert catalogue.albums() == memory.albums()
         assert answers(catalogue) == answers(memory)
         assert catalogue.check() == []
+
+
+@settings(deadline=None, max_examples=120)
+@given(_CALLS)
+def test_it_does_what_the_library_in_memory_does(calls: list[tuple[Any, ...]]) -> None:
+    compare(calls)
+
+
+_FAULTS = {
+    "the older one keeps a path": ("max(upload) AS upload FROM songs", "min(upload) AS upload FROM songs"),
+    "a replaced song does not come back": (
+        "UPDATE songs SET shown = 1 WHERE",
+        "UPDATE songs SET shown = 1 WHERE upload = 1 AND",
+    ),
+    "the newest spells an album": ("AND shown ORDER BY upload LIMIT 1", "AND shown ORDER BY upload DESC LIMIT 1"),
+    "the newest spells an artist": ("ORDER BY upload, first, credit", "ORDER BY upload DESC, first, credit"),
+    "the oldest cover shows": ("AND shown\n                    ORDER BY upload DESC", "AND shown ORDER BY upload"),
+    "an artist is left over": ("DELETE FROM artists", "SELECT 1 FROM artists"),
+    "an update is a new upload": ("AND kind <> ?", "AND ? <> ''"),
+    "replaced files are known": ("sha1 = ?1 AND shown UNION", "sha1 = ?1 UNION"),
+    "replaced songs are found": ("WHEN new.shown < old.shown", "WHEN 0"),
+}
+
+
+@pytest.mark.parametrize("fault", _FAULTS)
+def test_a_planted_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison is worth its time."""
+    right, wrong = _FAULTS[fault]
+    planted = set()
+
+    class Faulty(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            planted.add(right in sql)
+            return super().execute(sql.replace(right, wrong), *values)
+
+        def executemany(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            planted.add(right in sql)
+            return super().executemany(sql.replace(right, wrong), *values)
+
+    connect = partial(sqlite3.connect, factory=Faulty)
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    test = settings(
+        deadline=None, max_examples=1000, derandomize=True, database=None, phases=[Phase.generate], print_blob=False
+    )(given(_CALLS)(compare))
+    with pytest.raises((AssertionError, StorageError)):
+        test()
+    assert True in planted
 
 
 @settings(deadline=None, max_examples=120)
@@ -638,10 +693,10 @@ def test_forgotten_uploads_might_never_have_come(calls: list[tuple[Any, ...]], o
             assert catalogue.content_hash() == history_without_detours(calls, memory)
             catalogue.forget(uid_of(number))
             memory.forget(uid_of(number))
-            assert catalogue.check() == []
         assert catalogue.content_hash() == history_without_detours(calls, memory)
         counts = catalogue.counts()
         assert counts.videos == counts.artworks == counts.songs == counts.discs == 0
+        assert catalogue.check() == []
 
 
 def history_without_detours(calls: list[tuple[Any, ...]], memory: MemoryLibrary) -> str:
@@ -659,7 +714,6 @@ def history_without_detours(calls: list[tuple[Any, ...]], memory: MemoryLibrary)
             if kept.illustration is not None:
                 illustration = kept.illustration
                 fresh.illustrate(uid, illustration.directory, illustration.thumbnail, illustration.preview)
-        assert fresh.check() == []
         return fresh.content_hash()
 
 
@@ -931,8 +985,11 @@ _NEW = "(key, name, similar, words, more, kept, shown)"
         ("UPDATE pictures SET path = 'y' WHERE path LIKE '%(2).jpg'", "is not the one that it brought or made"),
         ("UPDATE pictures SET shown = 0", "Cover 'Artist - Album.jpg' is hidden, and should not be"),
         ("DELETE FROM pictures", "is not the one that it brought or made"),
-        ("INSERT INTO finder (rowid, words, more) VALUES (7, 'y', '')", "The index for searching does not fit"),
-        ("INSERT INTO finder (finder) VALUES ('delete-all')", "The index for searching does not fit"),
+        (
+            "INSERT INTO songs_found (rowid, words, more) VALUES (7, 'y', '')",
+            "The index for searching songs does not fit",
+        ),
+        ("INSERT INTO albums_found (albums_found) VALUES ('delete-all')", "The index for searching albums does not"),
         ("PRAGMA foreign_keys = OFF; DELETE FROM uploads", "of videos refers to a row of uploads"),
     ],
 )

@@ -65,10 +65,9 @@ from .schema import check_sqlite, prepare, transaction
 
 __all__ = ["Catalogue"]
 
-_SONG: Final = KINDS.index("song")
 _LAST: Final = "\U0010ffff"
 """Sorts behind every character of a name."""
-_FIT_ALIKE: Final = 200
+_FIT_ALIKE: Final = 100
 
 _VIDEOS: Final = """
     SELECT uid, iif(artists.shown, artists.name, credit) AS spelled, path, credit AS artist, videos.name, release,
@@ -398,22 +397,25 @@ class Catalogue:
         check_page(limit, offset)
         check_text("search", search or "")
         wanted: dict[str, object] = {"limit": limit, "offset": offset}
-        conditions = ["songs.shown"]
+        conditions = ["shown"]
         if artist is not None:
             wanted["artist"] = match_key(artist)
-            conditions.append("songs.artist = (SELECT id FROM artists WHERE key = :artist)")
+            conditions.append("artist = (SELECT id FROM artists WHERE artists.key = :artist)")
         if search and search.strip():
             words = search_words(search)
             if not words:
                 return ()
-            wanted |= {"words": _prefixes(words), "low": _SONG << 48, "high": (_SONG + 1) << 48}
-            conditions.append(
-                "songs.id IN (SELECT rowid - :low FROM finder "
-                "WHERE finder MATCH :words AND rowid BETWEEN :low AND :high)"
-            )
+            wanted["words"] = _prefixes(words)
+            conditions.append("id IN (SELECT rowid FROM songs_found WHERE songs_found MATCH :words)")
         with self._reading() as db:
+            # First the page, then what is on it.
             rows = db.execute(
-                f"{_SONGS} WHERE {' AND '.join(conditions)} ORDER BY songs.key, path LIMIT :limit OFFSET :offset",
+                f"""
+                {_SONGS} JOIN (
+                    SELECT id AS found FROM songs WHERE {" AND ".join(conditions)}
+                    ORDER BY key, path LIMIT :limit OFFSET :offset
+                ) ON songs.id = found ORDER BY songs.key, path
+                """,  # noqa: S608 -- constants
                 wanted,
             )
             return tuple(_song(row) for row in rows)
@@ -488,7 +490,7 @@ class Catalogue:
 
         Args:
             text: As people type it; nothing is found without a letter or a digit.
-            limit: The most of each kind. Of more than 200 (or ``limit``) that fit alike, these are any.
+            limit: The most of each kind. Of more than 100 (or ``limit``) that fit alike, these are any.
 
         Raises:
             ValueError: ``limit`` is negative, or beyond 63 bits.
@@ -501,9 +503,9 @@ class Catalogue:
             return ()
         answer: list[Found] = []
         with self._reading() as db:
-            for kind, (name, query) in enumerate(_FINDINGS.items()):
-                rows = db.execute(query, _found_rows(db, kind, words, limit))
-                found = [Found(kind=name, **dict(row)) for row in rows]
+            for kind in KINDS:
+                rows = db.execute(_FINDINGS[kind], _found_rows(db, kind, words, limit))
+                found = [Found(kind=kind, **dict(row)) for row in rows]
                 answer += best_first(found, words)[:limit]
         return tuple(answer)
 
@@ -655,18 +657,17 @@ def _prefixes(words: Sequence[str]) -> str:
     return " ".join(f'"{word}"*' for word in words)
 
 
-def _found_rows(db: sqlite3.Connection, kind: int, words: Sequence[str], limit: int) -> tuple[str]:
+def _found_rows(db: sqlite3.Connection, kind: Kind, words: Sequence[str], limit: int) -> tuple[str]:
     """Numbers of rows of a kind that have the words, as JSON: in their own names, and only then in all."""
-    wanted = {"low": kind << 48, "high": (kind + 1) << 48, "most": max(limit, _FIT_ALIKE)}
+    index = f"{kind}s_found"
     found: set[int] = set()
     for columns in ("words :", ""):
         rows = db.execute(
-            "SELECT rowid - :low AS number FROM finder "
-            "WHERE finder MATCH :words AND rowid BETWEEN :low AND :high LIMIT :most",
-            wanted | {"words": f"{columns} ({_prefixes(words)})"},
+            f"SELECT rowid AS number FROM {index} WHERE {index} MATCH ? LIMIT ?",  # noqa: S608 -- constants
+            (f"{columns} ({_prefixes(words)})", max(limit, _FIT_ALIKE)),
         )
         found.update(row["number"] for row in rows)
-        if len(found) >= limit or KINDS[kind] == "artist":
+        if len(found) >= limit or kind == "artist":
             break
     return (orjson.dumps(sorted(found)).decode(),)
 

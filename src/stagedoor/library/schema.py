@@ -348,26 +348,39 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             ) FROM albums JOIN artists ON artists.id = albums.artist
         """,
         # Full text of what is shown. The words are folded before they come here, so the tokenizer only parts them at
-        # spaces; the text itself is not stored. The kind of a row is in the upper bits of its number.
-        """
-        CREATE VIRTUAL TABLE finder USING fts5 (
-            words, more, content='', columnsize=0, detail=column, prefix='1 2 3', tokenize='ascii'
-        )
-        """,
-        "CREATE VIRTUAL TABLE finder_words USING fts5vocab (finder, instance)",
+        # spaces; the text itself is not stored. A table a kind, because a common word has many songs and few artists.
         *(
-            f"""
-            CREATE TRIGGER {table}_{event} AFTER {when} BEGIN
-                INSERT INTO finder ({command}rowid, words, more)
-                VALUES ({value}{kind} << 48 | {row}.{number}, {row}.words, {row}.more);
-            END
-            """  # noqa: S608 -- constants
-            for kind, (table, number) in enumerate(FOUND)
-            for event, when, command, value, row in (
-                ("come", f"INSERT ON {table} WHEN new.shown", "", "", "new"),
-                ("shown", f"UPDATE OF shown ON {table} WHEN new.shown > old.shown", "", "", "new"),
-                ("hidden", f"UPDATE OF shown ON {table} WHEN new.shown < old.shown", "finder, ", "'delete', ", "old"),
-                ("gone", f"DELETE ON {table} WHEN old.shown", "finder, ", "'delete', ", "old"),
+            statement
+            for table, number in FOUND
+            for statement in (
+                f"""
+                CREATE VIRTUAL TABLE {table}_found USING fts5 (
+                    words, more, content='', columnsize=0, detail=column, prefix='1 2 3', tokenize='ascii'
+                )
+                """,
+                f"CREATE VIRTUAL TABLE {table}_index USING fts5vocab ({table}_found, instance)",
+                f"""
+                CREATE TRIGGER {table}_come AFTER INSERT ON {table} WHEN new.shown BEGIN
+                    INSERT INTO {table}_found (rowid, words, more) VALUES (new.{number}, new.words, new.more);
+                END
+                """,  # noqa: S608 -- constants
+                f"""
+                CREATE TRIGGER {table}_shown AFTER UPDATE OF shown ON {table} WHEN new.shown > old.shown BEGIN
+                    INSERT INTO {table}_found (rowid, words, more) VALUES (new.{number}, new.words, new.more);
+                END
+                """,  # noqa: S608 -- constants
+                f"""
+                CREATE TRIGGER {table}_hidden AFTER UPDATE OF shown ON {table} WHEN new.shown < old.shown BEGIN
+                    INSERT INTO {table}_found ({table}_found, rowid, words, more)
+                    VALUES ('delete', old.{number}, old.words, old.more);
+                END
+                """,  # noqa: S608 -- constants
+                f"""
+                CREATE TRIGGER {table}_gone AFTER DELETE ON {table} WHEN old.shown BEGIN
+                    INSERT INTO {table}_found ({table}_found, rowid, words, more)
+                    VALUES ('delete', old.{number}, old.words, old.more);
+                END
+                """,  # noqa: S608 -- constants
             )
         ),
         "UPDATE videos SET shown = 1",
