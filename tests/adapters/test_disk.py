@@ -173,6 +173,19 @@ def test_names(at: Place) -> None:
         at.disk.rename_exclusive(at("b"), at("e"))
 
 
+def test_two_names_change_places(at: Place) -> None:
+    at.disk.mkdir(at("d"))
+    at.put("a", b"a")
+    at.put("d/b", b"b")
+    if not at.disk.exchange(at("a"), at("d/b")):
+        pytest.skip("the file system cannot exchange names")
+    assert (at.disk.read(at("a")), at.disk.read(at("d/b"))) == (b"b", b"a")
+    for one, other in (("a", "missing"), ("missing", "a")):
+        with raises(errno.ENOENT):
+            at.disk.exchange(at(one), at(other))
+    assert at.disk.read(at("a")) == b"b"
+
+
 def test_a_name_that_is_too_long(at: Place) -> None:
     with raises(errno.ENAMETOOLONG):
         at.disk.open(at("x" * 256), create=True)
@@ -290,6 +303,15 @@ def test_where_the_file_system_has_no_links(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(os, "link", refuse)
     assert not Disk().link(str(tmp_path / "a"), str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP])
+def test_where_the_file_system_cannot_exchange(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, "")
+
+    monkeypatch.setattr("stagedoor.adapters.disk._rename", refuse)
+    assert not Disk().exchange(str(tmp_path / "a"), str(tmp_path / "b"))
 
 
 def test_clone_says_whether_it_did(tmp_path: Path) -> None:
@@ -519,6 +541,23 @@ def test_a_rename_between_directories_is_one_change() -> None:
     assert outcomes(synced, lambda disk: tuple(sorted(disk.files()))) == {("y/f", "y/other")}
 
 
+def test_an_exchange_is_one_change_and_durable_when_both_directories_are() -> None:
+    def make(disk: SimulatedDisk, *synced: str) -> None:
+        disk.plant("/x/f", b"f")
+        disk.plant("/y/g", b"g")
+        assert disk.exchange("/x/f", "/y/g")
+        for directory in synced:
+            disk.sync_directory(directory)
+
+    def look(disk: SimulatedDisk) -> tuple[bytes, bytes]:
+        return disk.read("/x/f"), disk.read("/y/g")
+
+    before, after = (b"f", b"g"), (b"g", b"f")
+    for synced in ((), ("/x",), ("/y",)):
+        assert outcomes(lambda disk, synced=synced: make(disk, *synced), look) == {before, after}  # type: ignore[misc]
+    assert outcomes(lambda disk: make(disk, "/y", "/x"), look) == {after}
+
+
 def test_what_is_in_a_directory_that_does_not_survive_is_gone() -> None:
     def make(disk: SimulatedDisk) -> None:
         disk.mkdir("/d")
@@ -577,3 +616,6 @@ def test_a_file_system_without_links_or_renames_that_never_replace() -> None:
     assert not disk.link("/f", "/g")
     with raises(errno.EINVAL):
         disk.rename_exclusive("/f", "/g")
+    disk.plant("/g", b"g")
+    assert not disk.exchange("/f", "/g")
+    assert disk.read("/g") == b"g"

@@ -384,12 +384,65 @@ def test_a_failing_call_of_the_tree(code: int, when: When, lasting: bool) -> Non
         assert heal(fuse).descriptors == 0
 
 
+def _replacing(disk: FuseDisk, code: int) -> None:
+    """Replace, withdraw, undo, and remove; each step is repeated when it has failed."""
+    inner = disk.inner
+    assert isinstance(inner, SimulatedDisk)
+    path, old, ours = "A/1.mp4", b"old" * 100, bytes(2000)
+    inner.plant(f"/music/{path}", old)
+    try:
+        tree = LocalTree("music", "/music", disk=disk)
+    except (StorageError, StorageFull) as error:
+        demand(error, code)
+        return
+    digests = [hashlib.sha256(data).hexdigest() for data in (ours, old)]
+    placed = PlacedFile("music", path, len(ours), digests[0], digests[1])
+
+    def place() -> None:
+        assert tree.place(UID, path, BytesIO(ours), replace=True) == placed
+
+    steps: list[tuple[Callable[[], object], bytes, bytes]] = [
+        (place, old, ours),
+        (lambda: tree.withdraw(UID, [path], ["A"]), ours, old),
+        (place, old, ours),
+        (lambda: tree.settle(UID), ours, ours),
+        (lambda: tree.remove(UID, [placed], ["A"]), ours, old),
+        (lambda: tree.settle(UID), old, old),
+        (place, old, ours),
+        (lambda: tree.settle(UID), ours, ours),
+        (lambda: tree.discard(UID), ours, ours),
+    ]
+    for step, before, after in steps:
+        try:
+            step()
+        except (StorageError, StorageFull) as error:
+            demand(error, code)
+            visible = _visible(inner).get(path)
+            # A failed `place` leaves the old file, unless even the bringing back fails.
+            assert visible == before or (visible in (None, after) and (step is not place or disk.lasting))
+            assert old in inner.files("/music").values() or step is steps[-1][0]
+            heal(disk)
+            step()
+        assert _visible(inner) == {path: after}
+    assert inner.directories("/music") == ["A"]
+
+
+@pytest.mark.parametrize(("code", "when", "lasting"), FAULTS)
+def test_a_failing_call_of_the_tree_while_replacing(code: int, when: When, lasting: bool) -> None:
+    for fuse in fuses(lambda disk: _replacing(disk, 0), code, when, lasting):
+        _replacing(fuse, code)
+        assert heal(fuse).descriptors == 0
+
+
 def test_a_copy_that_finds_no_room_gives_it_back() -> None:
     disk = SimulatedDisk(room=1500)
     tree = LocalTree("music", "/music", disk=disk)
-    with pytest.raises(StorageFull):
-        tree.place(UID, "1.mp4", BytesIO(bytes(3000)))
-    assert disk.free("/") == 1500
+    disk.plant("/music/2.mp4", b"old")
+    for path in ("1.mp4", "2.mp4"):
+        with pytest.raises(StorageFull):
+            tree.place(UID, path, BytesIO(bytes(3000)), replace=True)
+        assert disk.free("/") == 1497
+    assert disk.files("/music") == {"2.mp4": b"old"}
     disk.room = 4000
     tree.place(UID, "1.mp4", BytesIO(bytes(3000)))
 

@@ -4,15 +4,18 @@ Crashes are in ``test_crashes.py``, failing calls in ``test_faults.py``.
 """
 
 import errno
+import gzip
 import hashlib
 import io
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import orjson
 import pytest
@@ -22,7 +25,7 @@ from stagedoor.adapters.local import DirectoryLock, LocalBytes, LocalTasks, Loca
 from stagedoor.errors import ConfigurationError, Conflict, DataLost, InUse, StorageError
 from stagedoor.lifecycle import State
 from stagedoor.ports import ByteStore, TaskStore, Tree
-from stagedoor.tasks import PlacedFile, dump, load, to_dict
+from stagedoor.tasks import SCHEMA, PlacedFile, dump, load, to_dict
 from stagedoor.testing.disk import FuseDisk, SimulatedDisk
 from stagedoor.testing.stores import ByteStoreContract, TaskStoreContract, TreeContract, full_task, upload_task
 
@@ -112,6 +115,12 @@ class LocalTreeContract(TreeContract):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
 
+    def delete(self, tree: Tree, path: str) -> None:
+        (self.root / path).unlink()
+
+    def kept(self, tree: Tree, uid: str) -> Sequence[bytes]:
+        return [file.read_bytes() for file in (self.root / ".stagedoor" / f"{uid}.kept").glob("*")]
+
 
 class TestTree(LocalTreeContract):
     @pytest.fixture
@@ -137,10 +146,11 @@ class TestTreeWithoutLinks(LocalTreeContract):
 
 class TestDurableTree(TreeContract):
     links = True
+    exclusive = True
 
     @pytest.fixture
     def tree(self) -> Tree:
-        self.disk = SimulatedDisk(links=self.links)
+        self.disk = SimulatedDisk(links=self.links, exclusive=self.exclusive)
         return LocalTree("music", "/music", disk=self.disk)
 
     def reopen(self, tree: Tree) -> Tree:
@@ -153,9 +163,22 @@ class TestDurableTree(TreeContract):
     def write(self, tree: Tree, path: str, data: bytes) -> None:
         self.disk.plant(f"/music/{path}", data)
 
+    def delete(self, tree: Tree, path: str) -> None:
+        self.disk.unlink(f"/music/{path}")
+        self.disk.sync_directory(os.path.dirname(f"/music/{path}"))
+
+    def kept(self, tree: Tree, uid: str) -> Sequence[bytes]:
+        return list(self.disk.files(f"/music/.stagedoor/{uid}.kept").values())
+
 
 class TestDurableTreeWithoutLinks(TestDurableTree):
     links = False
+
+
+class TestDurableTreeWithoutRenames(TestDurableTree):
+    """As over NFS: links, but neither a rename that never replaces nor one that exchanges."""
+
+    exclusive = False
 
 
 # ── bytes ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -400,7 +423,7 @@ FOREIGN: dict[str, bytes] = {
     "no JSON": b"\xff\xfe\x00",
     "no object": b"[1, 2]",
     "another's": dump(full_task("two")),
-    "a newer schema": orjson.dumps({**_WELL, "schema": 2}),
+    "a newer schema": orjson.dumps({**_WELL, "schema": SCHEMA + 1}),
     "schema true": orjson.dumps({**_WELL, "schema": True}),
     "a key too many": orjson.dumps({**_WELL, "extra": 1}),
     "a key too few": orjson.dumps({k: v for k, v in _WELL.items() if k != "plan"} | {"x": 1}),
@@ -559,6 +582,9 @@ def test_a_link_in_the_way_is_not_followed(tree: LocalTree, tmp_path: Path, path
         lambda: tree.remove(UID, [placed], []),
         lambda: tree.withdraw(UID, [path], []),
         lambda: tree.missing_directories("Artist/Album/Name.mp4"),
+        lambda: tree.place(UID, path, io.BytesIO(b"mine"), replace=True),
+        lambda: tree.names("Artist"),
+        lambda: tree.names("Artist/Album"),
     ):
         with pytest.raises(StorageError) as refusal:
             attempt()
@@ -579,6 +605,63 @@ def test_a_link_with_the_name_is_a_conflict_and_no_file_of_ours(tree: LocalTree,
     with pytest.raises(Conflict):
         tree.place(UID, "Name.mp4", io.BytesIO(b"data"))
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("what", ["link", "directory", "pipe", "nowhere"])
+def test_only_a_file_is_replaced(tree: LocalTree, tmp_path: Path, what: str) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    name = tmp_path / "Music" / "Name.mp4"
+    if what == "directory":
+        name.mkdir()
+    elif what == "pipe":
+        os.mkfifo(name)
+    else:
+        name.symlink_to(tmp_path / ("secret" if what == "link" else "nowhere"))
+    before = name.lstat()
+    with pytest.raises(Conflict) as conflict:
+        tree.place(UID, "Name.mp4", io.BytesIO(b"mine"), replace=True)
+    assert conflict.value.code == "destination_exists"
+    assert name.lstat().st_ino == before.st_ino
+    assert (tmp_path / "secret").read_bytes() == b"secret"
+    tree.settle(UID)
+    assert os.listdir(tmp_path / "Music") == ["Name.mp4"]
+
+
+def test_the_old_file_is_the_same_file_when_it_comes_back(tree: LocalTree, tmp_path: Path) -> None:
+    """With its times and rights, and whoever has it open goes on playing."""
+    old = tmp_path / "Music" / "Name.mp4"
+    old.write_bytes(b"theirs")
+    os.utime(old, (1, 2))
+    old.chmod(0o600)
+    before = old.stat()
+    with open(old, "rb") as player:
+        placed = tree.place(UID, "Name.mp4", io.BytesIO(b"mine"), replace=True)
+        tree.settle(UID)
+        assert old.read_bytes() == b"mine"
+        assert player.read() == b"theirs"
+    tree.remove(UID, [placed], [])
+    after = old.stat()
+    assert (after.st_ino, after.st_mtime, after.st_mode, after.st_nlink) == (before.st_ino, 2, before.st_mode, 1)
+
+
+class Foreign(Disk):
+    """Linux refuses a second name for somebody else's file (``fs.protected_hardlinks``); ours may have one."""
+
+    def link(self, source: str, dest: str) -> bool:
+        return not dest.partition(".stagedoor/")[2].partition("/")[0].endswith(".kept") and super().link(source, dest)
+
+
+def test_a_file_of_another_user_is_moved(tmp_path: Path) -> None:
+    tree = LocalTree("music", str(tmp_path), "none", Foreign())
+    (tmp_path / "Name.mp4").write_bytes(b"theirs")
+    placed = tree.place(UID, "Name.mp4", io.BytesIO(b"mine"), replace=True)
+    assert placed.replaced == hashlib.sha256(b"theirs").hexdigest()
+    tree.settle(UID)
+    assert (tmp_path / "Name.mp4").read_bytes() == b"mine"
+    tree.remove(UID, [placed], [])
+    tree.settle(UID)
+    assert (tmp_path / "Name.mp4").read_bytes() == b"theirs"
+    assert os.listdir(tmp_path) == ["Name.mp4"]
 
 
 def test_a_pipe_with_the_name_blocks_nobody(tree: LocalTree, tmp_path: Path) -> None:
@@ -609,6 +692,8 @@ def test_a_library_behind_a_link_will_do(tmp_path: Path) -> None:
     tree.place(UID, "A/Name.mp4", io.BytesIO(b"data"))
     tree.settle(UID)
     assert (tmp_path / "nas" / "A" / "Name.mp4").read_bytes() == b"data"
+    assert tree.names() == ("A",)
+    assert tree.names("A") == ("Name.mp4",)
 
 
 def test_a_library_that_is_a_file_is_refused(tmp_path: Path) -> None:
@@ -628,6 +713,40 @@ def test_a_file_system_that_can_do_neither_is_refused_by_name(tmp_path: Path) ->
         tree.place(UID, "Name.mp4", io.BytesIO(b"data"))
     tree.settle(UID)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "Name.mp4").write_bytes(b"theirs")
+    with pytest.raises(ConfigurationError, match="neither hard links"):
+        tree.place(UID, "Name.mp4", io.BytesIO(b"data"), replace=True)
+    assert (tmp_path / "Name.mp4").read_bytes() == b"theirs"
+    tree.settle(UID)
+    assert os.listdir(tmp_path) == ["Name.mp4"]
+
+
+class Cloning(Disk):
+    """A file system that can clone, as Btrfs and XFS can."""
+
+    def clone(self, source: int, dest: int) -> bool:
+        os.pwrite(dest, os.pread(source, 1 << 20, 0), 0)
+        return True
+
+
+def test_only_a_whole_file_is_cloned(tmp_path: Path) -> None:
+    """What a stream reads need not be what its descriptor has: part of an archive, or what was packed."""
+    tree = LocalTree("music", str(tmp_path / "Music"), "none", Cloning())
+    (tmp_path / "plain").write_bytes(b"data")
+    with gzip.open(tmp_path / "packed", "wb") as packed:
+        packed.write(b"data")
+    with tarfile.open(tmp_path / "archive", "w") as archive:
+        archive.add(tmp_path / "plain", "plain")
+    with (
+        open(tmp_path / "plain", "rb") as buffered, open(tmp_path / "plain", "rb", buffering=0) as raw,
+        gzip.open(tmp_path / "packed", "rb") as unpacked, tarfile.open(tmp_path / "archive") as archive,
+        subprocess.Popen(["cat", tmp_path / "plain"], stdout=subprocess.PIPE) as cat,
+    ):  # fmt: skip
+        member = archive.extractfile("plain")
+        for number, source in enumerate((buffered, raw, unpacked, member, cat.stdout)):
+            placed = tree.place(UID, f"{number}.mp4", cast("BinaryIO", source))
+            assert placed.sha256 == hashlib.sha256(b"data").hexdigest()
+            assert (tmp_path / "Music" / f"{number}.mp4").read_bytes() == b"data"
 
 
 def test_a_placed_file_is_no_second_name_of_the_upload(tree: LocalTree, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import pytest
 
 from stagedoor.adapters.memory import MemoryBytes, MemoryTasks, MemoryTree
@@ -47,6 +49,14 @@ class TestTree(TreeContract):
         parts = path.split("/")
         tree.directories.update("/".join(parts[:i]) for i in range(1, len(parts)))
         tree.files[path] = data
+
+    def delete(self, tree: Tree, path: str) -> None:
+        assert isinstance(tree, MemoryTree)
+        del tree.files[path]
+
+    def kept(self, tree: Tree, uid: str) -> Sequence[bytes]:
+        assert isinstance(tree, MemoryTree)
+        return tree.kept(uid)
 
 
 def test_keys_are_those_of_all_places() -> None:

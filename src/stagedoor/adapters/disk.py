@@ -26,6 +26,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _BLOCK: Final = 1 << 15
 _FICLONE: Final = 0x40049409
 _RENAME_NOREPLACE: Final = 1
+_RENAME_EXCHANGE: Final = 2
 _AT_FDCWD: Final = -100
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
 _datasync = getattr(os, "fdatasync", os.fsync)
@@ -188,13 +189,21 @@ class Disk:
         Raises:
             OSError: ``ENOSYS`` or ``EINVAL`` where the system cannot.
         """
-        libc = ctypes.CDLL(None, use_errno=True)
-        rename = getattr(libc, "renameat2", None)
-        if rename is None:
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-        if rename(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(dest), _RENAME_NOREPLACE):
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), source, None, dest)
+        _rename(source, dest, _RENAME_NOREPLACE)
+
+    def exchange(self, one: str, other: str) -> bool:
+        """Let two files have each other's name, in one step.
+
+        Returns:
+            ``False`` where the system or the file system has no such call.
+        """
+        try:
+            _rename(one, other, _RENAME_EXCHANGE)
+        except OSError as error:
+            if error.errno in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+                return False
+            raise
+        return True
 
     def link(self, source: str, dest: str) -> bool:
         """Give a file a second name, failing with ``EEXIST`` if it is taken.
@@ -296,6 +305,15 @@ def make_root(disk: Disk, path: str, *, sync: bool) -> None:
     disk.mkdir(path)
     if sync:
         disk.sync_directory(parent)
+
+
+def _rename(source: str, dest: str, flags: int) -> None:
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if rename(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(dest), flags):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), source, None, dest)
 
 
 def _info(found: os.stat_result) -> FileInfo:

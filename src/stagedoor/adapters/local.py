@@ -11,7 +11,8 @@ The uploads directory::
       quarantine/                what nobody owns, until it ages out
 
 A library tree has, while something is being placed or taken back, ``.stagedoor/<uid>/`` with the copies that become
-visible by a link, or, where there are no links, by a rename that never replaces.
+visible by a link, or, where there are no links, by a rename that never replaces. What an upload has replaced is in
+``.stagedoor/<uid>.kept/`` until an undo brings it back, or the upload is removed.
 """
 
 from __future__ import annotations
@@ -1010,6 +1011,8 @@ def _copy_file(disk: Disk, source: str, dest: str, *, sync: bool) -> None:
 
 # ── trees ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+_KEPT: Final = ".kept"
+
 
 @define
 class LocalTree:
@@ -1027,6 +1030,8 @@ class LocalTree:
     durability: Durability = "power"
     disk: Disk = field(factory=Disk)
     _sync: bool = field(init=False)
+    _turn: threading.Lock = field(factory=threading.Lock, init=False, repr=False, eq=False)
+    """Held while names change: no upload takes a name that another one leaves free for a moment."""
 
     def __attrs_post_init__(self) -> None:
         self._sync = self.durability != "none"
@@ -1044,21 +1049,33 @@ class LocalTree:
         with storage_errors(f"looking into the {self.name} directory"):
             return self.disk.info(self._at(path)) is not None
 
-    def place(self, uid: str, path: str, source: BinaryIO, sha256: str | None = None) -> PlacedFile:
+    def names(self, directory: str = "") -> Sequence[str]:
+        """See `Tree.names`."""
+        with storage_errors(f"looking into the {self.name} directory"):
+            if directory:
+                self._at(f"{directory}/x")  # refuses what is no directory
+            # The root itself may be a link.
+            found = self.disk.entries(os.path.join(self.root, directory or "."))
+            return tuple(sorted(entry.name for entry in found if not entry.name.startswith(".")))
+
+    def place(
+        self, uid: str, path: str, source: BinaryIO, sha256: str | None = None, *, replace: bool = False
+    ) -> PlacedFile:
         """See `Tree.place`."""
         with storage_errors(f"putting a file into the {self.name} directory"):
             hidden, dest = self._hidden(uid, path), self._at(path)
             if self._mine(uid, path) is not None:
                 size, found = self._measure(dest)
             else:
-                self._discard(hidden)
-                if self.disk.info(dest) is not None:
+                self._forget(hidden)
+                there = self.disk.info(dest)
+                if there is not None and not (replace and there.is_file):
                     raise _taken(path)
                 try:
                     self._make_hidden(uid)
                     size, found = self._copy(source, hidden)
                     if sha256 in (None, found):
-                        self._show(hidden, path)
+                        self._show(uid, path, replace)
                 except (OSError, UploadError):
                     self._take_back(uid, path)
                     raise
@@ -1067,13 +1084,19 @@ class LocalTree:
                 raise DataLost(
                     f"What was to become {path} has changed since it was verified; it is not in the library."
                 )
+            replaced = None
             try:
                 if self._sync:
                     self.disk.sync_directory(os.path.dirname(dest))
+                kept = self._kept(uid, path)
+                if self.disk.info(kept) is not None:
+                    if self._sync:  # an exchange of two names is durable when both directories are
+                        self.disk.sync_directory(os.path.dirname(hidden))
+                    replaced = self._measure(kept)[1]
             except OSError:
                 self._take_back(uid, path)
                 raise
-        return PlacedFile(self.name, path, size, found)
+        return PlacedFile(self.name, path, size, found, replaced)
 
     def settle(self, uid: str) -> None:
         """See `Tree.settle`. Nothing is synced: what a crash brings back is found by `unsettled`."""
@@ -1082,7 +1105,22 @@ class LocalTree:
             for entry in self.disk.entries(directory):
                 self.disk.unlink(os.path.join(directory, entry.name))
             self.disk.rmdir(directory)
+            self.disk.rmdir(directory + _KEPT)
             self.disk.rmdir(self._at(".stagedoor"))
+
+    def discard(self, uid: str) -> None:
+        """See `Tree.discard`."""
+        with storage_errors(f"cleaning the {self.name} directory"):
+            directory = self._at(f".stagedoor/{uid}{_KEPT}")
+            for entry in self.disk.entries(directory):
+                self.disk.unlink(os.path.join(directory, entry.name))
+            self.disk.rmdir(directory)
+            if self._sync:  # also if it is gone: an earlier attempt may have got no further
+                try:
+                    self.disk.sync_directory(os.path.dirname(directory))
+                except FileNotFoundError:
+                    self.disk.sync_directory(self.root)
+            self.disk.rmdir(os.path.dirname(directory))
 
     def unsettled(self) -> Sequence[str]:
         """See `Tree.unsettled`."""
@@ -1090,14 +1128,19 @@ class LocalTree:
             hidden = self.disk.info(self._at(".stagedoor"))
             if hidden is None or not hidden.is_dir:
                 return ()
-            return sorted(entry.name for entry in self.disk.entries(self._at(".stagedoor")) if entry.is_dir)
+            found = (entry.name for entry in self.disk.entries(self._at(".stagedoor")) if entry.is_dir)
+            return sorted(name for name in found if not name.endswith(_KEPT))
 
     def withdraw(self, uid: str, paths: Iterable[str], directories: Iterable[str]) -> None:
         """See `Tree.withdraw`."""
         with storage_errors(f"cleaning the {self.name} directory"):
+            settled = self.disk.info(self._at(f".stagedoor/{uid}")) is None
             for path in paths:
-                if self._mine(uid, path) is not None:
-                    self.disk.unlink(self._at(path))
+                with self._turn:
+                    if self._mine(uid, path) is not None:
+                        self.disk.unlink(self._at(path))
+                    if not settled:
+                        self._put_back(uid, path)
                 self._sync_parent(path)  # also if it is gone: an earlier attempt may have got no further
         self.settle(uid)
         self._remove_empty(directories)
@@ -1125,7 +1168,9 @@ class LocalTree:
                 raise _changed(file.path)
         with storage_errors(f"taking files out of the {self.name} directory"):
             for file in files:
-                self._take(uid, file)
+                with self._turn:
+                    self._take(uid, file)
+                    self._put_back(uid, file.path)
             for parent in {os.path.dirname(file.path): file.path for file in files}.values():
                 self._sync_parent(parent)
         self._remove_empty(directories)
@@ -1134,22 +1179,24 @@ class LocalTree:
         at, taken = self._at(file.path), self._hidden(uid, file.path) + ".taken"
         ours = self.disk.info(taken)
         if ours is None:
-            if self.disk.info(at) is None:
+            gone = self.disk.info(at) is None
+            if gone and self.disk.info(self._kept(uid, file.path)) is None:
                 return
             self._make_hidden(uid)
-            if not self.disk.link(at, taken):
+            if gone:  # what comes back now must not be taken for ours, changed, by who repeats this
+                self._note(taken, "gone")
+            elif not self.disk.link(at, taken):
                 self.disk.rename_exclusive(at, taken)
-            if self._sync:
-                self.disk.sync_directory(os.path.dirname(taken))
             ours = self.disk.info(taken)
-            if self._measure(taken)[1] != file.sha256:  # somebody was faster than the check
+            if not gone and self._measure(taken)[1] != file.sha256:  # somebody was faster than the check
                 if self.disk.info(at) is None:
                     self.disk.rename_exclusive(taken, at)
                 else:
                     self.disk.unlink(taken)
                 raise _changed(file.path)
-        info = self.disk.info(at)
-        if info is not None and ours is not None and (info.device, info.inode) == (ours.device, ours.inode):
+        if self._sync:  # also if it is there: whoever linked it may have been stopped before this
+            self.disk.sync_directory(os.path.dirname(taken))
+        if _same(self.disk.info(at), ours):
             self.disk.unlink(at)
 
     def _remove_empty(self, directories: Iterable[str]) -> None:
@@ -1185,7 +1232,10 @@ class LocalTree:
         return os.path.join(self.root, *parts)
 
     def _hidden(self, uid: str, path: str) -> str:
-        return self._at(f".stagedoor/{uid}/{hashlib.sha256(path.encode()).hexdigest()[:32]}")
+        return self._at(f".stagedoor/{uid}/{_digest(path)}")
+
+    def _kept(self, uid: str, path: str) -> str:
+        return self._at(f".stagedoor/{uid}{_KEPT}/{_digest(path)}")
 
     def _mine(self, uid: str, path: str) -> FileInfo | None:
         """The file at a path if it is the copy that we made for an upload and have not settled."""
@@ -1195,7 +1245,7 @@ class LocalTree:
         hidden = self._hidden(uid, path)
         copy = self.disk.info(hidden)
         if copy is not None:
-            return info if (copy.device, copy.inode) == (info.device, info.inode) else None
+            return info if _same(copy, info) else None
         with suppress(FileNotFoundError):
             noted = self.disk.read(hidden + ".renamed").decode("ascii", "replace")
             return info if noted == f"{info.device} {info.inode} {info.size}" else None
@@ -1203,49 +1253,134 @@ class LocalTree:
 
     def _take_back(self, uid: str, path: str) -> None:
         """After an error: nothing of it stays visible, also if a call did more than it said."""
-        with suppress(OSError):  # the first error is the one to tell
+        with suppress(OSError, StorageError), self._turn:  # the first error is the one to tell
             if self._mine(uid, path) is not None:
                 self.disk.unlink(self._at(path))
-            self._discard(self._hidden(uid, path))
+            self._put_back(uid, path)
+            self._forget(self._hidden(uid, path))
 
-    def _discard(self, hidden: str) -> None:
+    def _forget(self, hidden: str) -> None:
         self.disk.unlink(hidden)
+        self.disk.unlink(hidden + ".swap")
         self.disk.unlink(hidden + ".taken")
         self.disk.unlink(hidden + ".renamed")
 
-    def _show(self, hidden: str, path: str) -> None:
+    def _show(self, uid: str, path: str, replace: bool) -> None:
         """Give the whole copy its name in the tree."""
+        with self._turn:
+            if replace and self._replace(uid, path):
+                return
+            if not self._give(self._hidden(uid, path), path, ours=True):
+                raise _taken(path)
+
+    def _replace(self, uid: str, path: str) -> bool:
+        """Move an old file into the journal, and give its name to our copy, which is whole and durable by now.
+
+        The old file gets a second name in the journal, durably, and only then loses the first one: by an exchange of
+        names in one step, so that there is always a file under the name; what somebody put there at the last moment
+        comes out of the exchange, and is put back. Without such a call (NFS) ours is renamed over the old file.
+        Without links the old file is moved, and there is none under the name until ours is: for a sync and a rename.
+
+        Returns:
+            ``False`` when our copy is yet to be given the name, which is free now.
+        """
+        hidden, dest, kept = self._hidden(uid, path), self._at(path), self._kept(uid, path)
+        old, held, linked = self.disk.info(dest), self.disk.info(kept), False
+        if old is None and held is None:
+            return False
+        if old is not None:
+            if not old.is_file:
+                raise _taken(path)
+            self._make_hidden(uid + _KEPT)
+            linked = _same(held, old)  # an attempt before this one got no further
+            if not linked:
+                if held is not None:
+                    self._set_aside(kept, path)
+                linked = self.disk.link(dest, kept)
+                if not linked:
+                    self._move(dest, kept)
+        if self._sync:  # also if it was moved before: whoever did may have been stopped before this
+            self.disk.sync_directory(os.path.dirname(kept))
+        held = self.disk.info(kept)
+        if held is None or not held.is_file:  # somebody was faster, with a directory or a link
+            raise _taken(path)
+        if not linked:
+            return False
+        swap = hidden + ".swap"
+        self.disk.link(hidden, swap)
+        if self.disk.exchange(swap, dest):
+            if not _same(self.disk.info(swap), held):
+                self.disk.exchange(swap, dest)
+                raise _taken(path)
+        else:
+            if not _same(self.disk.info(dest), held):
+                raise _taken(path)
+            self.disk.replace(swap, dest)
+        return True
+
+    def _put_back(self, uid: str, path: str) -> None:
+        """Give an old file its name again. If somebody else has it, the file stays in the journal."""
+        dest, kept = self._at(path), self._kept(uid, path)
+        old = self.disk.info(kept)
+        if old is None:
+            return
+        if not self._give(kept, path, ours=False) and not _same(self.disk.info(dest), old):
+            self._set_aside(kept, path)
+            return
+        if self._sync:
+            self.disk.sync_directory(os.path.dirname(dest))
+        self.disk.unlink(kept)
+        if self._sync:
+            self.disk.sync_directory(os.path.dirname(kept))
+
+    def _set_aside(self, kept: str, path: str) -> None:
+        """Keep an old file whose name somebody else has: it is nobody's to bring back, and waits for `discard`."""
+        number = 1
+        while self.disk.info(f"{kept}.{number}") is not None:
+            number += 1
+        self.disk.replace(kept, f"{kept}.{number}")
+        if self._sync:
+            self.disk.sync_directory(os.path.dirname(kept))
+        log.warning("somebody else has the name %r now; the file that had it before is %r", path, f"{kept}.{number}")
+
+    def _give(self, source: str, path: str, *, ours: bool) -> bool:
+        """Give a hidden file its name in the tree; ``False`` if the name is taken."""
         dest = self._at(path)
         for attempt in range(_ATTEMPTS):
             try:
                 self._make_parents(path)
                 try:
-                    if not self.disk.link(hidden, dest):
-                        self._rename(hidden, dest)
+                    if not self.disk.link(source, dest):
+                        if ours:  # it leaves hiding: note who it is, for who wants to adopt it
+                            info = self.disk.info(source)
+                            assert info is not None
+                            self.disk.unlink(source + ".renamed")
+                            self._note(source + ".renamed", f"{info.device} {info.inode} {info.size}")
+                            if self._sync:
+                                self.disk.sync_directory(os.path.dirname(source))
+                        self._move(source, dest)
                 except FileExistsError:
-                    raise _taken(path) from None
-                return
+                    return False
+                return True
             except FileNotFoundError:
                 # Another upload was taken back just now, and the empty directory with it.
                 if attempt + 1 == _ATTEMPTS:
                     raise
+        return False
 
-    def _rename(self, hidden: str, dest: str) -> None:
-        """For file systems without links: note who we are, then move, never replacing."""
-        info = self.disk.info(hidden)
-        assert info is not None
-        self.disk.unlink(hidden + ".renamed")
-        fd = self.disk.open(hidden + ".renamed", create=True)
+    def _note(self, path: str, text: str) -> None:
+        fd = self.disk.open(path, create=True)
         try:
-            self.disk.write_at(fd, f"{info.device} {info.inode} {info.size}".encode(), 0)
+            self.disk.write_at(fd, text.encode(), 0)
             if self._sync:
                 self.disk.sync(fd)
         finally:
             self.disk.close(fd)
-        if self._sync:
-            self.disk.sync_directory(os.path.dirname(hidden))
+
+    def _move(self, source: str, dest: str) -> None:
+        """For file systems without links: move, never replacing."""
         try:
-            self.disk.rename_exclusive(hidden, dest)
+            self.disk.rename_exclusive(source, dest)
         except OSError as error:
             if error.errno in (errno.ENOSYS, errno.EINVAL):
                 raise ConfigurationError(
@@ -1279,8 +1414,10 @@ class LocalTree:
         fd = self.disk.open(hidden, create=True)
         try:
             digest, at = hashlib.sha256(), 0
-            source.seek(0)
-            cloned = _has_descriptor(source) and self.disk.clone(source.fileno(), fd)
+            whole = source.seekable()
+            if whole:
+                source.seek(0)
+            cloned = whole and _is_file(source) and self.disk.clone(source.fileno(), fd)
             while data := source.read(_COPY):
                 digest.update(data)
                 if not cloned:
@@ -1306,12 +1443,19 @@ class LocalTree:
         return at, digest.hexdigest()
 
 
-def _has_descriptor(source: BinaryIO) -> bool:
-    try:
-        source.fileno()
-    except (OSError, io.UnsupportedOperation):
-        return False
-    return True
+def _is_file(source: BinaryIO) -> bool:
+    """Whether what a stream reads is what its descriptor has; that of a packed file has the packed bytes."""
+    raw = source.raw if isinstance(source, io.BufferedReader) else source
+    return type(raw) is io.FileIO
+
+
+def _same(one: FileInfo | None, other: FileInfo | None) -> bool:
+    """Whether two names are those of one file."""
+    return one is not None and other is not None and (one.device, one.inode) == (other.device, other.inode)
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(path.encode()).hexdigest()[:32]
 
 
 def _parents(path: str) -> list[str]:

@@ -196,8 +196,10 @@ class MemoryTree:
         self.name = name
         self.files: dict[str, bytes] = {}
         self.directories: set[str] = set()
-        self._owners: dict[str, str] = {}
+        self._owners: dict[str, tuple[str, bytes]] = {}
         self._gone: set[tuple[str, str]] = set()
+        self._replaced: dict[tuple[str, str], bytes] = {}
+        self._aside: list[tuple[str, bytes]] = []
         self._lock = threading.Lock()
 
     def missing_directories(self, path: str) -> tuple[str, ...]:
@@ -210,35 +212,62 @@ class MemoryTree:
         self._check(path)
         return path in self.files or path in self.directories
 
-    def place(self, uid: str, path: str, source: BinaryIO, sha256: str | None = None) -> PlacedFile:
+    def names(self, directory: str = "") -> Sequence[str]:
+        """See `Tree.names`."""
+        self._check(*([f"{directory}/x"] if directory else ()))
+        with self._lock:
+            found = (path.rpartition("/") for path in (*self.files, *self.directories))
+            return sorted(name for parent, _, name in found if parent == directory and not name.startswith("."))
+
+    def kept(self, uid: str) -> Sequence[bytes]:
+        """What an upload has replaced and nothing has brought back."""
+        with self._lock:
+            replaced = [data for (owner, _), data in self._replaced.items() if owner == uid]
+            return [*replaced, *(data for owner, data in self._aside if owner == uid)]
+
+    def place(
+        self, uid: str, path: str, source: BinaryIO, sha256: str | None = None, *, replace: bool = False
+    ) -> PlacedFile:
         """See `Tree.place`."""
         self._check(path)
-        source.seek(0)
+        if source.seekable():
+            source.seek(0)
         data = source.read()
         found = hashlib.sha256(data).hexdigest()
         if sha256 not in (None, found):
             raise DataLost(f"What was to become {path} has changed since it was verified; it is not in the library.")
         with self._lock:
-            if self.exists(path) and self._owners.get(path) != uid:
-                raise Conflict(
-                    f"There is a file {path} in the library already; it was not touched.", code="destination_exists"
-                )
+            if self.exists(path) and not self._mine(uid, path):
+                if not replace or path not in self.files:
+                    raise Conflict(
+                        f"There is a file {path} in the library already; it was not touched.", code="destination_exists"
+                    )
+                self._set_aside(uid, path)
+                self._replaced[uid, path] = self.files.pop(path)
             self.directories.update(_parents(path))
             data = self.files.setdefault(path, data)
-            self._owners[path] = uid
+            self._owners[path] = uid, data
             self._gone.discard((uid, path))
-        return PlacedFile(self.name, path, len(data), hashlib.sha256(data).hexdigest())
+            old = self._replaced.get((uid, path))
+        replaced = None if old is None else hashlib.sha256(old).hexdigest()
+        return PlacedFile(self.name, path, len(data), hashlib.sha256(data).hexdigest(), replaced)
 
     def settle(self, uid: str) -> None:
         """See `Tree.settle`."""
         with self._lock:
-            self._owners = {path: owner for path, owner in self._owners.items() if owner != uid}
+            self._owners = {path: owner for path, owner in self._owners.items() if owner[0] != uid}
             self._gone = {gone for gone in self._gone if gone[0] != uid}
+
+    def discard(self, uid: str) -> None:
+        """See `Tree.discard`."""
+        with self._lock:
+            self._replaced = {key: data for key, data in self._replaced.items() if key[0] != uid}
+            self._aside = [kept for kept in self._aside if kept[0] != uid]
 
     def unsettled(self) -> Sequence[str]:
         """See `Tree.unsettled`."""
         with self._lock:
-            return sorted({*self._owners.values(), *(uid for uid, _ in self._gone)})
+            return sorted({*(uid for uid, _ in self._owners.values()), *(uid for uid, _ in self._gone)})
 
     def withdraw(self, uid: str, paths: Iterable[str], directories: Iterable[str]) -> None:
         """See `Tree.withdraw`."""
@@ -246,8 +275,11 @@ class MemoryTree:
         self._check(*paths, *directories)
         with self._lock:
             for path in paths:
-                if self._owners.get(path) == uid:
-                    del self.files[path], self._owners[path]
+                if self._owners.get(path, ("",))[0] == uid:
+                    if self._mine(uid, path):
+                        del self.files[path]
+                    del self._owners[path]
+                    self._put_back(uid, path)
             self._remove_empty(directories)
         self.settle(uid)
 
@@ -274,7 +306,25 @@ class MemoryTree:
                 if (uid, file.path) not in self._gone:
                     self.files.pop(file.path, None)
                     self._gone.add((uid, file.path))
+                self._put_back(uid, file.path)
             self._remove_empty(directories)
+
+    def _mine(self, uid: str, path: str) -> bool:
+        """Whether a path has the file that was placed for an upload and not settled."""
+        owner, data = self._owners.get(path, ("", b""))
+        return owner == uid and self.files.get(path) is data
+
+    def _put_back(self, uid: str, path: str) -> None:
+        """Give an old file its name again. If somebody else has it, the file stays in the journal."""
+        if self.exists(path):
+            self._set_aside(uid, path)
+        elif (uid, path) in self._replaced:
+            self.directories.update(_parents(path))
+            self.files[path] = self._replaced.pop((uid, path))
+
+    def _set_aside(self, uid: str, path: str) -> None:
+        if (uid, path) in self._replaced:
+            self._aside.append((uid, self._replaced.pop((uid, path))))
 
     def _check(self, *paths: str) -> None:
         """Refuse what leads out of the tree, or through a file."""

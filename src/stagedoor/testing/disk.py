@@ -169,6 +169,10 @@ class WatchedDisk(Disk):
         """See `Disk.rename_exclusive`."""
         self._call("rename_exclusive", lambda: self.inner.rename_exclusive(source, dest), None)
 
+    def exchange(self, one: str, other: str) -> bool:
+        """See `Disk.exchange`."""
+        return self._call("exchange", lambda: self.inner.exchange(one, other), True)
+
     def link(self, source: str, dest: str) -> bool:
         """See `Disk.link`."""
         return self._call("link", lambda: self.inner.link(source, dest), True)
@@ -411,10 +415,10 @@ class _Node:
 class _Change:
     """Names that change in one go, all or none: (directory, name, inode or none).
 
-    ``home`` is the directory whose sync makes it durable.
+    ``homes`` are the directories whose sync makes it durable; those that were synced are taken off.
     """
 
-    home: int
+    homes: set[int]
     items: list[tuple[int, str, int | None]]
 
 
@@ -425,12 +429,13 @@ class SimulatedDisk(Disk):
     after `sync_directory` (or `sync` on it), whatever was synced of the files; a new file may be missing all the
     same, unless it was synced itself. Nothing orders the one before the other, and nothing orders changes of names
     among themselves: that is less than ext4 and XFS give, and all that POSIX does. A rename is one change, also
-    between directories; the sync of the directory that it leads to makes it durable.
+    between directories; the sync of the directory that it leads to makes it durable. So is an exchange of two names,
+    and the sync of both directories makes it durable.
 
     Args:
         room: How many bytes all files together may have.
         links: Whether there are hard links.
-        exclusive: Whether there is a rename that never replaces.
+        exclusive: Whether there is a rename that never replaces, and one that exchanges.
     """
 
     def __init__(self, *, room: int = 1 << 40, links: bool = True, exclusive: bool = True) -> None:
@@ -646,6 +651,24 @@ class SimulatedDisk(Disk):
         self._rename(node, source, dest)
 
     @_atomic
+    def exchange(self, one: str, other: str) -> bool:
+        """See `Disk.exchange`."""
+        if not self.exclusive:
+            return False
+        places = []
+        for path in (one, other):
+            node = self._look(path)
+            if node is None:
+                raise _error(errno.ENOENT, path)
+            places.append((self._directory(os.path.dirname(path)), os.path.basename(path), node.inode))
+        (first, was, left), (second, now, right) = places
+        _set(first.names, was, right)
+        _set(second.names, now, left)
+        items: list[tuple[int, str, int | None]] = [(first.inode, was, right), (second.inode, now, left)]
+        self._changes.append(_Change({first.inode, second.inode}, items))
+        return True
+
+    @_atomic
     def link(self, source: str, dest: str) -> bool:
         """See `Disk.link`."""
         if not self.links:
@@ -792,14 +815,14 @@ class SimulatedDisk(Disk):
 
     def _change_in(self, directory: _Node, name: str, inode: int | None) -> None:
         _set(directory.names, name, inode)
-        self._changes.append(_Change(directory.inode, [(directory.inode, name, inode)]))
+        self._changes.append(_Change({directory.inode}, [(directory.inode, name, inode)]))
 
     def _rename(self, node: _Node, source: str, dest: str) -> None:
         old, new = self._directory(os.path.dirname(source)), self._directory(os.path.dirname(dest))
         was, now = os.path.basename(source), os.path.basename(dest)
         _set(old.names, was, None)
         _set(new.names, now, node.inode)
-        self._changes.append(_Change(new.inode, [(old.inode, was, None), (new.inode, now, node.inode)]))
+        self._changes.append(_Change({new.inode}, [(old.inode, was, None), (new.inode, now, node.inode)]))
 
     def _sync(self, node: _Node) -> None:
         if node.kind == "file":
@@ -808,7 +831,8 @@ class SimulatedDisk(Disk):
             return
         pending = []
         for change in self._changes:
-            if change.home != node.inode:
+            change.homes.discard(node.inode)
+            if change.homes:
                 pending.append(change)
                 continue
             for directory, name, inode in change.items:

@@ -22,7 +22,7 @@ import io
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, BinaryIO, Final, cast
@@ -79,7 +79,7 @@ def upload_task(uploadid: str = "one", **changes: object) -> UploadTask:
 
 def full_task(uploadid: str = "one", **changes: object) -> UploadTask:
     """A task with something in every attribute."""
-    file = PlannedFile("music", "Björk/1997 - Jóga.mp4", "", 1000, "b" * 64)
+    file = PlannedFile("music", "Björk/1997 - Jóga.mp4", "", 1000, "b" * 64, replace=True)
     values: dict[str, object] = {
         "offset": 1000,
         "state": State.INTEGRATED,
@@ -91,7 +91,10 @@ def full_task(uploadid: str = "one", **changes: object) -> UploadTask:
         "sha256": "b" * 64,
         "message": "It failed unexpectedly.",
         "code": "storage_error",
-        "findings": (Finding("which", "hold", "Which one is it?"), Finding("dropped", "warn", "A line was dropped.")),
+        "findings": (
+            Finding("which", "hold", "Which one is it?", ("this", "that")),
+            Finding("dropped", "warn", "A line was dropped."),
+        ),
         "content": {"duration": 4.5, "streams": [{"codec": "h264"}]},
         "plan": Plan(
             files=(file,),
@@ -100,7 +103,7 @@ def full_task(uploadid: str = "one", **changes: object) -> UploadTask:
             entry={"artist": "Björk", "release": "1997"},
             problems=(Finding("odd_name", "warn", "The name is odd."),),
         ),
-        "placed": (PlacedFile("music", file.path, 1000, "b" * 64),),
+        "placed": (PlacedFile("music", file.path, 1000, "b" * 64, replaced="d" * 64),),
         "created_directories": ("music/Björk",),
         "step": Step(Trigger.UNDO, "c" * 32, 2, 1_700_000_001.5, 1_700_000_009.75),
         "wanted": Trigger.UNDO,
@@ -784,6 +787,18 @@ class _Failing(io.RawIOBase):
         return b"half of it"
 
 
+class _Pipe(io.BytesIO):
+    """A source that is read once, from where it stands."""
+
+    def seekable(self) -> bool:
+        return False
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        raise io.UnsupportedOperation("This source is not seekable.")
+
+    tell = seek  # type: ignore[assignment]  # whatever is asked, there is no position
+
+
 class TreeContract:
     """Every promise of `Tree`. See the module for its use."""
 
@@ -805,6 +820,14 @@ class TreeContract:
     def write(self, tree: Tree, path: str, data: bytes) -> None:
         """Make or replace a file like somebody else would, with the directories above it, past the adapter."""
         pytest.skip("the adapter's tests give no write(tree, path, data)")
+
+    def delete(self, tree: Tree, path: str) -> None:
+        """Delete a file like somebody else would, past the adapter."""
+        pytest.skip("the adapter's tests give no delete(tree, path)")
+
+    def kept(self, tree: Tree, uid: str) -> Sequence[bytes]:
+        """What is in the journal of an upload of the files that it replaced, past the adapter, in any order."""
+        pytest.skip("the adapter's tests give no kept(tree, uid)")
 
     def _place(self, tree: Tree, path: str = "Artist/Name.mp4", data: bytes = b"data", uid: str = _UID) -> PlacedFile:
         return tree.place(uid, path, io.BytesIO(data))
@@ -831,6 +854,14 @@ class TreeContract:
         source = io.BytesIO(b"data")
         source.seek(2)
         assert tree.place(_UID, "Name.mp4", source).size == 4
+
+    def test_a_source_that_cannot_be_sought_is_read_from_where_it_stands(self, tree: Tree) -> None:
+        """What comes out of an archive, or a pipe."""
+        source = _Pipe(b"read already, data")
+        source.read(len(b"read already, "))
+        placed = tree.place(_UID, "Name.mp4", source, hashlib.sha256(b"data").hexdigest())
+        assert placed.size == 4
+        assert self.read(tree, "Name.mp4") == b"data"
 
     def test_place_shows_nothing_but_what_was_verified(self, tree: Tree) -> None:
         """The source has another hash than expected: it never becomes visible."""
@@ -914,6 +945,193 @@ class TreeContract:
 
         _parallel(work, 8)
         assert list(tree.unsettled()) == []
+
+    # ── replace ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _replace(self, tree: Tree, path: str = "Artist/Name.mp4", data: bytes = b"data", uid: str = _UID) -> PlacedFile:
+        return tree.place(uid, path, io.BytesIO(data), replace=True)
+
+    @pytest.mark.parametrize("path", ["Artist/Name.mp4", "Name.mp4"])
+    def test_what_is_replaced_is_told_and_kept(self, tree: Tree, path: str) -> None:
+        """Its hash is on record with the placement, its bytes are in the journal."""
+        self.write(tree, path, b"theirs")
+        placed = self._replace(tree, path)
+        assert placed == PlacedFile(
+            "music", path, 4, hashlib.sha256(b"data").hexdigest(), hashlib.sha256(b"theirs").hexdigest()
+        )
+        assert self.read(tree, path) == b"data"
+        assert list(self.kept(tree, _UID)) == [b"theirs"]
+
+    def test_where_there_is_nothing_to_replace_nothing_is_told(self, tree: Tree) -> None:
+        """It is a wish, no condition."""
+        assert self._replace(tree).replaced is None
+        tree.settle(_UID)
+        assert list(self.kept(tree, _UID)) == []
+
+    def test_nothing_is_replaced_that_is_no_file(self, tree: Tree) -> None:
+        """And nothing at all without the wish."""
+        self.write(tree, "Artist/Name.mp4", b"theirs")
+        self._taken(tree, "Artist/Name.mp4", _UID)
+        with pytest.raises(Conflict) as conflict:
+            self._replace(tree, "Artist")
+        assert conflict.value.code == "destination_exists"
+        assert self.read(tree, "Artist/Name.mp4") == b"theirs"
+        assert list(self.kept(tree, _UID)) == []
+
+    def test_a_replacement_is_adopted_with_what_it_replaced(self, tree: Tree) -> None:
+        """Also after a restart; nothing is replaced twice."""
+        self.write(tree, "Artist/Name.mp4", b"theirs")
+        placed = self._replace(tree)
+        assert self._replace(tree) == placed
+        tree = self.reopen(tree)
+        assert list(tree.unsettled()) == [_UID]
+        assert self._replace(tree) == placed
+        assert list(self.kept(tree, _UID)) == [b"theirs"]
+
+    @pytest.mark.parametrize("error", [OSError(5, "gone"), StorageError("gone"), None])
+    def test_a_replacement_that_fails_leaves_the_old_file(self, tree: Tree, error: Exception | None) -> None:
+        """A source that breaks off, or has not the bytes that were verified."""
+        self.write(tree, "Artist/Name.mp4", b"theirs")
+        source = io.BytesIO(b"changed") if error is None else cast("BinaryIO", _Failing(error))
+        with pytest.raises((StorageError, DataLost, OSError)):
+            tree.place(_UID, "Artist/Name.mp4", source, hashlib.sha256(b"data").hexdigest(), replace=True)
+        assert self.read(tree, "Artist/Name.mp4") == b"theirs"
+        assert list(self.kept(tree, _UID)) == []
+        assert self._replace(tree).replaced == hashlib.sha256(b"theirs").hexdigest()
+
+    def test_withdraw_brings_the_old_file_back(self, tree: Tree) -> None:
+        """Idempotent, also after a restart."""
+        self.write(tree, "Artist/Name.mp4", b"theirs")
+        self._replace(tree)
+        tree = self.reopen(tree)
+        for _ in range(2):
+            tree.withdraw(_UID, ["Artist/Name.mp4"], ["Artist"])
+            assert self.read(tree, "Artist/Name.mp4") == b"theirs"
+        assert list(tree.unsettled()) == []
+        assert list(self.kept(tree, _UID)) == []
+
+    def test_settle_keeps_what_was_replaced(self, tree: Tree) -> None:
+        """There is nothing to adopt, and nothing to withdraw, but something that undo can bring back."""
+        self.write(tree, "Artist/Name.mp4", b"theirs")
+        placed = self._replace(tree)
+        tree.settle(_UID)
+        assert list(tree.unsettled()) == []
+        tree = self.reopen(tree)
+        tree.settle(_UID)  # as a recovery does: a settlement need not survive a power cut
+        assert list(tree.unsettled()) == []
+        assert list(self.kept(tree, _UID)) == [b"theirs"]
+        tree.withdraw(_UID, [placed.path], [])
+        assert self.read(tree, placed.path) == b"data"
+        self.delete(tree, placed.path)
+        tree.withdraw(_UID, [placed.path], [])
+        assert not tree.exists(placed.path)
+        assert list(self.kept(tree, _UID)) == [b"theirs"]
+
+    @pytest.mark.parametrize("gone", [False, True])
+    def test_undo_brings_the_old_file_back(self, tree: Tree, gone: bool) -> None:
+        """Also when ours has been deleted since; a removal that is repeated knows what it did."""
+        self.write(tree, "Artist/Name.mp4", b"theirs")
+        placed = self._replace(tree)
+        tree.settle(_UID)
+        if gone:
+            self.delete(tree, placed.path)
+        for _ in range(3):
+            tree.remove(_UID, [placed], ["Artist"])
+            assert self.read(tree, placed.path) == b"theirs"
+            assert not tree.holds(_UID, placed)
+            assert tree.check(_UID, placed)
+            tree = self.reopen(tree)
+        assert list(self.kept(tree, _UID)) == []
+        tree.settle(_UID)
+        assert list(tree.unsettled()) == []
+        assert self.read(tree, placed.path) == b"theirs"
+
+    def test_the_old_file_comes_back_where_its_directories_are_gone(self, tree: Tree) -> None:
+        """Somebody has deleted the album."""
+        self.write(tree, "Artist/Album/Name.mp4", b"theirs")
+        placed = self._replace(tree, "Artist/Album/Name.mp4")
+        tree.settle(_UID)
+        self.delete(tree, placed.path)
+        tree.remove(_UID, [], ["Artist", "Artist/Album"])
+        assert not tree.exists("Artist")
+        tree.remove(_UID, [placed], [])
+        assert self.read(tree, placed.path) == b"theirs"
+
+    def test_an_old_file_that_has_the_same_bytes_is_an_old_file(self, tree: Tree) -> None:
+        """Whose a file is does not depend on what is in it."""
+        self.write(tree, "Artist/Name.mp4", b"data")
+        placed = self._replace(tree)
+        assert placed.replaced == placed.sha256
+        tree.settle(_UID)
+        for _ in range(2):
+            tree.remove(_UID, [placed], ["Artist"])
+            assert self.read(tree, placed.path) == b"data"
+        tree.settle(_UID)
+        assert self.read(tree, placed.path) == b"data"
+
+    def test_the_old_file_stays_in_the_journal_when_somebody_else_has_its_name(self, tree: Tree) -> None:
+        """Be it at an undo that was interrupted, or at a withdrawal; the next placement replaces what is there now."""
+        self.write(tree, "Artist/Name.mp4", b"theirs")
+        self._replace(tree)
+        self.delete(tree, "Artist/Name.mp4")
+        self.write(tree, "Artist/Name.mp4", b"later")
+        tree.withdraw(_UID, ["Artist/Name.mp4"], [])
+        assert self.read(tree, "Artist/Name.mp4") == b"later"
+        assert list(self.kept(tree, _UID)) == [b"theirs"]
+        assert list(tree.unsettled()) == []
+        placed = self._replace(tree)
+        assert placed.replaced == hashlib.sha256(b"later").hexdigest()
+        assert sorted(self.kept(tree, _UID)) == [b"later", b"theirs"]
+        tree.settle(_UID)
+        tree.remove(_UID, [placed], [])
+        assert self.read(tree, "Artist/Name.mp4") == b"later"
+        tree.settle(_UID)
+        assert list(self.kept(tree, _UID)) == [b"theirs"]
+
+    def test_discard_deletes_what_was_replaced_and_nothing_else(self, tree: Tree) -> None:
+        """The upload is removed: what it placed stays, and so does what another one replaced."""
+        for name in ("1", "2"):
+            self.write(tree, f"Artist/{name}.mp4", b"theirs " + name.encode())
+        self._replace(tree, "Artist/1.mp4")
+        tree.settle(_UID)
+        self._replace(tree, "Artist/2.mp4", uid=_OTHER_UID)
+        for _ in range(2):
+            tree.discard(_UID)
+        tree = self.reopen(tree)
+        assert list(self.kept(tree, _UID)) == []
+        assert list(self.kept(tree, _OTHER_UID)) == [b"theirs 2"]
+        assert self.read(tree, "Artist/1.mp4") == b"data"
+        tree.withdraw(_OTHER_UID, ["Artist/2.mp4"], [])
+        assert self.read(tree, "Artist/2.mp4") == b"theirs 2"
+        tree.discard("f" * 32)
+
+    def test_an_upload_may_replace_what_another_one_placed(self, tree: Tree) -> None:
+        """Taken back in turn, everything is as it was; out of turn, nothing is lost."""
+        self.write(tree, "Artist/Name.mp4", b"theirs")
+        first = self._replace(tree, data=b"first")
+        tree.settle(_UID)
+        second = self._replace(tree, data=b"second", uid=_OTHER_UID)
+        tree.settle(_OTHER_UID)
+        assert second.replaced == first.sha256
+        with pytest.raises(Conflict):
+            tree.remove(_UID, [first], [])
+        tree.remove(_OTHER_UID, [second], [])
+        assert self.read(tree, "Artist/Name.mp4") == b"first"
+        tree.remove(_UID, [first], [])
+        assert self.read(tree, "Artist/Name.mp4") == b"theirs"
+
+    def test_of_many_that_replace_a_file_each_keeps_what_it_found(self, tree: Tree) -> None:
+        """One after the other, in whatever order: no file is lost, and the name is never free for the next one."""
+        self.write(tree, "Artist/Name.mp4", b"theirs")
+
+        def work(number: int) -> PlacedFile:
+            return self._replace(tree, data=b"%d" % number, uid=f"{number:032x}")
+
+        placed = _parallel(work)
+        data = self.read(tree, "Artist/Name.mp4")
+        assert data is not None
+        left = [data, *(old for number in range(len(placed)) for old in self.kept(tree, f"{number:032x}"))]
+        assert sorted(left) == sorted([b"theirs", *(b"%d" % number for number in range(len(placed)))])
 
     # ── settle ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -1004,6 +1222,17 @@ class TreeContract:
         assert tree.exists("A")
         assert not tree.exists("A/C.mp4")
 
+    def test_names_are_those_in_a_directory(self, tree: Tree) -> None:
+        """Sorted, files and directories; hidden ones, and what is further down, are not among them."""
+        assert list(tree.names()) == list(tree.names("Artist")) == list(tree.names("Artist/Album")) == []
+        for path in ("Artist/b.mp4", "Artist/Album/c.mp4", "Artist/a.mp4", "Artist/.hidden", "Other/x.mp4"):
+            self.write(tree, path, b"theirs")
+        self._place(tree, "Artist/Z.mp4")
+        assert list(tree.names("Artist")) == ["Album", "Z.mp4", "a.mp4", "b.mp4"]
+        assert list(tree.names("Artist/Album")) == ["c.mp4"]
+        assert list(tree.names()) == ["Artist", "Other"]
+        assert list(tree.names("Art")) == list(tree.names("Artist/Album/Deeper/Down")) == []
+
     def test_check_notices_any_change(self, tree: Tree) -> None:
         """A file that is gone is no change; undo has less to do."""
         placed = self._place(tree)
@@ -1081,6 +1310,8 @@ class TreeContract:
             lambda: tree.remove(_UID, [], [path]),
             lambda: tree.withdraw(_UID, [path], []),
             lambda: tree.withdraw(_UID, [], [path]),
+            lambda: self._replace(tree, path),
+            lambda: tree.names(path or "."),
         ]
         for attempt in attempts:
             with pytest.raises(StorageError) as refusal:
@@ -1092,6 +1323,9 @@ class TreeContract:
         self.write(tree, "Artist", b"a file")
         with pytest.raises(StorageError) as refusal:
             self._place(tree, "Artist/Name.mp4")
+        assert refusal.value.code == "unsafe_path"
+        with pytest.raises(StorageError) as refusal:
+            tree.names("Artist")
         assert refusal.value.code == "unsafe_path"
         assert self.read(tree, "Artist") == b"a file"
 
