@@ -1676,7 +1676,8 @@ def _look_at_library(call: _Call) -> Iterator[_Said]:
         yield from _directory(path, f"The {name} directory", 0)
         if os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK):
             yield from _abilities(name, path)
-            hidden = _Looking().entries(os.path.join(path, ".stagedoor"))
+            found = _Looking().entries(os.path.join(path, ".stagedoor"))
+            hidden = [entry for entry in found if not entry.name.endswith(".kept")]  # those keep what was replaced
             if hidden and _owner(call.root) is None:
                 yield (
                     "warn",
