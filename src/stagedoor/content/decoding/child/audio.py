@@ -36,6 +36,8 @@ _LISTEN = 3.0
 """Seconds at the start and at the end that are decoded."""
 _TAIL_BYTES = 16 << 20
 _TAIL_PACKETS = 1000
+_PACKET = 60.0
+"""Seconds. No packet holds so much sound."""
 _LONGEST = 1e6
 """Seconds. Nobody has the patience, so the file lies."""
 _ROLES = {3: 0, 0: 1, 1: 9, 2: 9}
@@ -57,6 +59,8 @@ def _open(layout: Layout) -> tuple[InputContainer, av.AudioStream]:
         "max_streams": "100",
         "threads": "1",
     }
+    if layout.pcm is not None:
+        options["probesize"] = "65536"  # FFmpeg looks for other codings in it, for long
     try:
         container = av.open(
             layout.view, "r", format=layout.demuxer, options=options, metadata_errors="replace",
@@ -110,14 +114,18 @@ class _Listener:
             self.seconds += frame.samples / max(1, frame.sample_rate)
             self.shape = self.shape or (frame.sample_rate, frame.layout.nb_channels)
 
-    def judge(self) -> None:
+    def judge(self) -> tuple[int, int]:
         """Single damaged packets are for those to hear who listen.
+
+        Returns:
+            Samples a second and channels.
 
         Raises:
             RejectedError: ``undecodable``.
         """
-        if not self.good or self.bad > self.good:
+        if self.shape is None or self.bad > self.good:
             raise RejectedError("undecodable")
+        return self.shape
 
 
 def _packets(container: InputContainer, stream: av.AudioStream) -> Iterable[av.Packet[av.AudioStream]]:
@@ -134,17 +142,19 @@ def _packets(container: InputContainer, stream: av.AudioStream) -> Iterable[av.P
         return
 
 
-def _listen(container: InputContainer, stream: av.AudioStream) -> tuple[float, int, tuple[int, int]]:
+def _listen(container: InputContainer, stream: av.AudioStream) -> tuple[float, int, list[_Listener]]:
     """Read every packet, and decode the first and the last ones.
 
     Returns:
-        Seconds and bytes in packets; samples a second and channels.
+        Seconds and bytes in packets; who heard the start, and the end.
     """
     head, base = _Listener(stream), float(stream.time_base or 0)
     ticks = count = later = held = 0
     last: deque[av.Packet[av.AudioStream]] = deque()
     for packet in _packets(container, stream):
-        ticks += packet.duration or 0
+        # In the last page of a short Ogg file FFmpeg takes -64 for 4294967232.
+        if 0 < (packet.duration or 0) * base < _PACKET:
+            ticks += packet.duration or 0
         count += packet.size
         # By packets as well: in front of silence, decoders may hold back what they have.
         if head.seconds < _LISTEN and head.good + head.bad < _TAIL_PACKETS:
@@ -159,29 +169,26 @@ def _listen(container: InputContainer, stream: av.AudioStream) -> tuple[float, i
             or held > _TAIL_BYTES
         ):
             held -= last.popleft().size
-    if not later:
-        head.hear(None)
-    head.judge()
     if later:
-        _hear_tail(stream, last)
-    assert head.shape is not None
-    return ticks * base, count, head.shape
+        return ticks * base, count, [head, _hear_tail(stream, last)]
+    head.hear(None)
+    return ticks * base, count, [head]
 
 
-def _hear_tail(stream: av.AudioStream, packets: Iterable[av.Packet[av.AudioStream]]) -> None:
+def _hear_tail(stream: av.AudioStream, packets: Iterable[av.Packet[av.AudioStream]]) -> _Listener:
     stream.codec_context.flush_buffers()
     tail = _Listener(stream)
     for packet in packets:
         tail.hear(packet)
     tail.hear(None)
-    tail.judge()
+    return tail
 
 
-def _listen_to_pcm(container: InputContainer, stream: av.AudioStream, seconds: float) -> tuple[int, int]:
+def _listen_to_pcm(container: InputContainer, stream: av.AudioStream, seconds: float) -> list[_Listener]:
     """Decode the first and the last seconds of what has no packets of its own.
 
     Returns:
-        Samples a second and channels.
+        Who heard the start, and the end.
     """
     import av
 
@@ -190,15 +197,13 @@ def _listen_to_pcm(container: InputContainer, stream: av.AudioStream, seconds: f
         head.hear(packet)
         if head.seconds >= _LISTEN:
             break
-    head.judge()
-    if seconds > 2 * _LISTEN:
-        try:
-            container.seek(int((seconds - _LISTEN) * 1_000_000))
-        except av.FFmpegError:
-            raise RejectedError("undecodable") from None
-        _hear_tail(stream, _packets(container, stream))
-    assert head.shape is not None
-    return head.shape
+    if seconds <= 2 * _LISTEN:
+        return [head]
+    try:
+        container.seek(int((seconds - _LISTEN) * 1_000_000))
+    except av.FFmpegError:
+        raise RejectedError("undecodable") from None
+    return [head, _hear_tail(stream, _packets(container, stream))]
 
 
 def _bits(name: str, extradata: bytes | None) -> int | None:
@@ -220,9 +225,9 @@ def probe_audio(source: Input, _: Mapping[str, Any], __: Mapping[str, Any]) -> A
         name = stream.codec_context.codec.canonical_name
         if layout.pcm is not None:
             size, seconds = layout.pcm
-            shape = _listen_to_pcm(container, stream, seconds)
+            listeners = _listen_to_pcm(container, stream, seconds)
         else:
-            seconds, size, shape = _listen(container, stream)
+            seconds, size, listeners = _listen(container, stream)
             promised = layout.promised
             if layout.kind == "m4a" and stream.duration and stream.time_base:
                 promised = float(stream.duration * stream.time_base)
@@ -230,6 +235,7 @@ def probe_audio(source: Input, _: Mapping[str, Any], __: Mapping[str, Any]) -> A
                 raise RejectedError("truncated", percent=int(100 * seconds / promised))
             # The packets of an m4a have samples that its list of edits drops.
             seconds = min(seconds, promised) if promised and layout.kind == "m4a" else seconds
+        (rate, channels), *_others = [listener.judge() for listener in listeners]
         bits = _bits(name, stream.codec_context.extradata)
     if not 0 < seconds < _LONGEST:
         raise RejectedError("unreadable")
@@ -239,8 +245,8 @@ def probe_audio(source: Input, _: Mapping[str, Any], __: Mapping[str, Any]) -> A
         "duration": seconds,
         "codec": name,
         "bitrate": round(size * 8 / seconds),
-        "sample_rate": shape[0],
-        "channels": shape[1],
+        "sample_rate": rate,
+        "channels": channels,
         "bits": bits,
         "tags": said,
         "cover": bool(layout.tags.pictures),

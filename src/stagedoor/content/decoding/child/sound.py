@@ -224,7 +224,7 @@ def _frames(source: Input, start: int, tags: Tags) -> Layout:
         end = max(start, before)
     while start < end and not (block := source.at(start, 1 << 16)).strip(b"\0"):  # padding that no tag counts
         start += len(block) or end
-    block = source.at(start, _SEARCH)
+    block = source.at(start, 1 << 16)
     start += len(block) - len(block.lstrip(b"\0"))
     block = source.at(start, _SEARCH)
     at = block.find(b"\xff")
