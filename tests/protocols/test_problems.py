@@ -86,3 +86,4 @@ def test_the_whole_answer() -> None:
     assert full.header("Tus-Resumable") == "1.0.0"
     assert problem(WireError("No.", status=405, headers=[("Allow", "GET")])).header("allow") == "GET"
     assert problem(TaskNotFound("x")).header("Retry-After") is None
+    assert problem(Refused("Who?", code="unauthorized")).header("WWW-Authenticate") == "Bearer"

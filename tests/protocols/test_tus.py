@@ -233,6 +233,10 @@ def test_too_big_is_413(length: str) -> None:
     assert refusal(upload_length=length).status == 413
 
 
+def test_a_number_beyond_all_numbers_is_too_big_without_a_limit_too() -> None:
+    assert refusal(limits=Limits(max_size=2**63 - 1), upload_length="9" * 30).status == 413
+
+
 @pytest.mark.parametrize("length", ["-1", "", "1e3", "0x10", "ten", "1 2", "١"])
 def test_a_length_is_a_number(length: str) -> None:
     assert refusal(upload_length=length).status == 400

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
@@ -281,14 +281,14 @@ def encode_uploads(tasks: Iterable[UploadTask | tuple[str, bytes]]) -> bytes:
 
 
 def encode_notice(
-    notice: Notice, *, chunk_size: int, uploadslist: bytes | None = None, task: bytes | None = None
+    notice: Notice, *, chunk_size: int, uploadslist: Callable[[], bytes], task: bytes | None = None
 ) -> Message:
     """A notice as every listener hears it.
 
     Args:
         notice: What happened.
         chunk_size: The chunk size that clients are advised to use; the specification has it in every notification.
-        uploadslist: From `encode_uploads`; goes out with everything but a ``ChunkRequest``.
+        uploadslist: Gives what `encode_uploads` made; called for everything but a ``ChunkRequest``.
         task: From `messages.encode_task`, if it was made earlier.
     """
     now = notice.task
@@ -305,7 +305,7 @@ def encode_notice(
         "uploadtask": document,
     }
     if notice.kind is not NoticeKind.CHUNK_REQUEST:
-        data["uploadslist"] = orjson.Fragment(uploadslist if uploadslist is not None else encode_uploads(()))
+        data["uploadslist"] = orjson.Fragment(uploadslist())
     return Message(_encode("notification", "MusicDB:Upload", notice.kind.value, data, None), coalescing_key(notice))
 
 

@@ -200,6 +200,8 @@ def problem(
     """
     status = status_of(error, wire)
     fields = [("Content-Type", PROBLEM_TYPE), ("Cache-Control", "no-store")]
+    if status == 401:
+        fields.append(("WWW-Authenticate", "Bearer"))  # RFC 9110, section 15.5.2
     if status in _RETRY_AFTER:
         fields.append(("Retry-After", str(_RETRY_AFTER[status])))
     if isinstance(error, WireError):

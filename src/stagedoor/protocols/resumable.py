@@ -510,7 +510,10 @@ def options(limits: Limits, version: int = NEWEST) -> Answer:
 
 
 def interim(location: str, limits: Limits, version: int, *, max_age: float | None = None) -> Answer:
-    """104, for servers that can send interim answers: the upload can be resumed, at this address."""
+    """104, for servers that can send interim answers: the upload can be resumed, at this address.
+
+    It is only for requests that said their version.
+    """
     return Answer(
         104,
         (("Location", location), ("Upload-Draft-Interop-Version", str(version)), *_limit(limits, version, max_age)),
