@@ -154,9 +154,9 @@ class House:
             @wraps(function)
             def call(adapter: object, *args: object, **kwargs: object) -> object:
                 nothing: Callable[..., object] = lambda *_, **__: None  # noqa: E731
-                self.before.get(name, nothing)(*args, **kwargs)
+                self.before.get(name, nothing)(*args)
                 result = function(adapter, *args, **kwargs)
-                self.after.get(name, nothing)(*args, **kwargs)
+                self.after.get(name, nothing)(*args)
                 return result
 
             return call

@@ -147,7 +147,7 @@ def lived(home: Home, template: Path) -> Home:
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Content that needs no decoder: ``bad…`` is refused, ``ask…`` has a question."""
-    monkeypatch.setattr("stagedoor.content.builtin", lambda: ((PlainContent(),), lambda: None))
+    monkeypatch.setattr("stagedoor.content.builtin", lambda **_: ((PlainContent(),), lambda: None))
 
 
 @pytest.fixture
@@ -320,7 +320,6 @@ def test_what_cannot_be_added_is_said_before_anything_begins(
 
 def test_a_content_type_that_nobody_knows_is_refused(home: Home) -> None:
     home.file("song.mp3", media.noise())
-    assert "has no content type 'album'" in home.run("add", "song.mp3", status=1)
     assert "has no content type 'score'" in home.run("add", "song.mp3", "--type", "score", status=1)
 
 
@@ -423,7 +422,7 @@ def test_a_command_for_one_upload_stops_as_well(home: Home) -> None:
         import stagedoor.content
         from stagedoor.engine import Uploads
         from stagedoor.testing.content import PlainContent
-        stagedoor.content.builtin = lambda: ((PlainContent(),), lambda: None)
+        stagedoor.content.builtin = lambda **_: ((PlainContent(),), lambda: None)
         request = Uploads.request
         def stop(self, *args, **kwargs):
             os.kill(os.getpid(), signal.SIGINT)
@@ -867,7 +866,7 @@ def test_work_does_what_is_due_for_all(home: Home) -> None:
 
 def test_work_tells_what_failed_for_now(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     content = PlainContent(failures={"preprocess": 1})
-    monkeypatch.setattr("stagedoor.content.builtin", lambda: ((content,), lambda: None))
+    monkeypatch.setattr("stagedoor.content.builtin", lambda **_: ((content,), lambda: None))
     with Uploads.open("uploads", music="Music", durability="none") as uploads:
         uploads.initiate(Offer("shaky", filename="x.mp4", contenttype="video", filesize=5))
         uploads.receive("shaky", offset=0, data=b"shaky")
@@ -1289,7 +1288,7 @@ def test_what_nobody_expected_is_shown_in_full(home: Home, monkeypatch: pytest.M
     def preprocess(self: PlainContent, task: UploadTask, source: object) -> None:
         raise ZeroDivisionError("\x1b[31m")
 
-    monkeypatch.setattr("stagedoor.content.builtin", lambda: ((PlainContent(),), lambda: None))
+    monkeypatch.setattr("stagedoor.content.builtin", lambda **_: ((PlainContent(),), lambda: None))
     monkeypatch.setattr(PlainContent, "preprocess", preprocess)
     monkeypatch.setattr(cli._Stop, "pause", lambda self, seconds: None)
     ticks = iter(range(1_000_000_000, 2_000_000_000, 30))

@@ -19,7 +19,7 @@ from stagedoor.errors import Refused, StorageError, TaskNotFound
 from stagedoor.explain import Explanation, count, duration, explain, moment, size, stamp
 from stagedoor.library.memory import MemoryLibrary
 from stagedoor.lifecycle import ROWS, By, State, Trigger
-from stagedoor.ports import Preprocessed, Source
+from stagedoor.ports import Preprocessed, Source, Surroundings
 from stagedoor.session import Session
 from stagedoor.settings import Settings
 from stagedoor.tasks import Finding, Offer, Plan, UploadTask, evolve
@@ -780,8 +780,8 @@ def test_files_that_a_step_has_placed_are_not_in_its_way(monkeypatch: pytest.Mon
     seen: list[Explanation] = []
     real = MemoryTree.place
 
-    def place(self: MemoryTree, *args: Any) -> Any:
-        placed = real(self, *args)
+    def place(self: MemoryTree, *args: Any, **options: Any) -> Any:
+        placed = real(self, *args, **options)
         seen.append(house.explain())
         return placed
 
@@ -813,7 +813,7 @@ def test_what_keeps_a_plan_from_being_made_is_an_obstacle(
         monkeypatch.delitem(house.uploads.ports.contents, "video")
     else:
 
-        def plan(self: PlainContent, task: UploadTask) -> Plan:
+        def plan(self: PlainContent, task: UploadTask, around: Surroundings) -> Plan:
             raise error
 
         monkeypatch.setattr(PlainContent, "plan", plan)

@@ -158,6 +158,10 @@ class AsyncUploads:
         """See `Uploads.find`."""
         return await self._call(self.uploads.find, uploadid)
 
+    async def known(self, sha1: str) -> Sequence[str]:
+        """See `Uploads.known`."""
+        return await self._call(self.uploads.known, sha1)
+
     async def list(self) -> Sequence[Summary]:
         """See `Uploads.list`."""
         return await self._call(self.uploads.list)

@@ -17,7 +17,7 @@ import inspect
 import io
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import BinaryIO, Final
 
@@ -519,26 +519,25 @@ class Session:
                     raise ContentRejected(problem.sentence, code=problem.code)
             if not plan.files:
                 raise ContentRejected("There is nothing to put into the library.", code="nothing_to_place")
-            with ExitStack() as stack:
-                for file, source in self._sources(plan.files, stack):
-                    placed.append(self._place(file, source, file.sha256))
+            for file in plan.files:
+                if not file.source:
+                    with self._open() as source:
+                        placed.append(self._place(file, source, file.sha256))
+            made = [file for file in plan.files if file.source]
+            if made:
+                with self._producer(made[0]).produce(self.task, self._open, made) as sources:
+                    placed += [self._place(file, source, file.sha256) for file, source in sources]
         if self.failure is not None:
             return None
         # As planned, whatever order suited the producer.
         order = {(file.root, file.path): at for at, file in enumerate(plan.files)}
         return tuple(sorted(placed, key=lambda file: order[file.root, file.path]))
 
-    def _sources(self, files: Sequence[PlannedFile], stack: ExitStack) -> Iterator[tuple[PlannedFile, BinaryIO]]:
-        for file in files:
-            if not file.source:
-                with self._open() as source:
-                    yield file, source
-        made = [file for file in files if file.source]
-        if made:
-            content = self._content
-            if not isinstance(content, Producer):
-                raise ContentRejected(f"{content.name} cannot make the file {made[0].source}.", code="cannot_produce")
-            yield from stack.enter_context(content.produce(self.task, self._open, made))
+    def _producer(self, file: PlannedFile) -> Producer:
+        content = self._content
+        if not isinstance(content, Producer):
+            raise ContentRejected(f"{content.name} cannot make the file {file.source}.", code="cannot_produce")
+        return content
 
     def _place(self, file: PlannedFile, source: BinaryIO, sha256: str | None = None) -> PlacedFile:
         return self._tree(file.root).place(self.task.uid, file.path, source, sha256, replace=file.replace)

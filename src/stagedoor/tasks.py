@@ -55,7 +55,7 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 Annotations: TypeAlias = Mapping[str, JSON]
 Severity: TypeAlias = Literal["reject", "hold", "warn"]
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """Version of the document that this code writes."""
 
 SPECIFICATION_KEYS: Final = (
@@ -517,8 +517,8 @@ class UploadTask:
 
 def answered(question: Finding, annotations: Annotations) -> bool:
     """Whether an annotation ``answers.<code>`` answers a question, with one of its options if it has some."""
-    answer = annotations.get(f"answers.{question.code}")
-    return answer is not None and (not question.options or answer in question.options)
+    key = f"answers.{question.code}"
+    return key in annotations and (not question.options or annotations[key] in question.options)
 
 
 _NAMES = tuple(a.name for a in fields(UploadTask))
@@ -722,7 +722,12 @@ def _from_musicdb(document: dict[str, Any]) -> dict[str, Any]:
     return new
 
 
-_MIGRATIONS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_from_musicdb,)
+def _from_1(document: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 to 2: questions have options, and files may replace others. What is not said was not so."""
+    return document
+
+
+_MIGRATIONS: tuple[Callable[[dict[str, Any]], dict[str, Any]], ...] = (_from_musicdb, _from_1)
 """Migration ``i`` takes a document of schema ``i`` to ``i + 1``."""
 
 assert len(_MIGRATIONS) == SCHEMA

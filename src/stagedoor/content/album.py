@@ -163,8 +163,8 @@ class Album:
         tracks: list[Track] = []
         covers: dict[int, Mapping[str, JSON]] = {}
         embedded: Mapping[str, JSON] | None = None
-        with Spool(self._scratch) as spool:
-            for member, stream in self._members(source, facts, wanted):
+        with Spool(self._scratch) as spool, self._extracting(source, facts, wanted) as members:
+            for member, stream in members:
                 if member in pictures:
                     if member.size <= _COVER_BYTES:
                         spool.fill(stream)
@@ -194,12 +194,6 @@ class Album:
     ) -> Iterator[Iterator[tuple[Member, BinaryIO]]]:
         with extract(self._decoder, source, facts, sorted(indices), self._limits) as members:
             yield members
-
-    def _members(
-        self, source: Source, facts: ArchiveFacts, wanted: Mapping[int, Member]
-    ) -> Iterator[tuple[Member, BinaryIO]]:
-        with self._extracting(source, facts, wanted) as members:
-            yield from members
 
     def _song(self, member: Member, spooled: Spooled, source: Source) -> tuple[Track, list[Finding]]:
         try:
@@ -264,15 +258,15 @@ class Album:
         release = release_year(task, problems, default=guess.get("release"), required=wants_year)
         if artist is None or album is None or release is None or any(p.severity == "reject" for p in problems):
             return Plan(files=(), problems=tuple(problems))
-        artist = settle_artist(task, around, artist, problems)
-        named: dict[str, naming.Value] = {"albumartist": artist, "album": album, "year": release or None}
+        by = settle_artist(task, around, artist, problems)
+        named: dict[str, naming.Value] = {"albumartist": by.filed, "album": album, "year": release or None}
         several = any(track.disc > 1 or track.discs > 1 for track in tracks)
         songs: list[JSON] = []
         files: list[PlannedFile] = []
         taken: set[str] = set()
         for track in tracks:
             try:
-                path = self._path(track, named, compilation=compilation, several=several, taken=taken)
+                path = self._path(track, named, by.there, compilation=compilation, several=several, taken=taken)
             except ContentRejected as error:
                 problems.append(Finding(error.code, "reject", f"{track.name[:120]}: {error.sentence}"))
                 continue
@@ -280,13 +274,13 @@ class Album:
             files.append(PlannedFile("music", path, source, track.size, track.sha256))
             songs.append(
                 {
-                    "path": path, "name": track.title, "artist": track.artist or artist, "disc": track.disc or 1,
+                    "path": path, "name": track.title, "artist": track.artist or by.name, "disc": track.disc or 1,
                     "number": track.track, "sha1": track.sha1, "duration": track.duration, "codec": track.codec,
                 }
             )  # fmt: skip
-        problems += _known_already(around, tracks, artist, album, release)
+        problems += _known_already(around, tracks, by.name, album, release)
         entry: dict[str, JSON] = {
-            "artist": artist,
+            "artist": by.name,
             "album": album,
             "release": release,
             "origin": origin(task),
@@ -305,7 +299,14 @@ class Album:
         return Plan(files=tuple(files), artwork=artwork, entry=entry, problems=tuple(problems))
 
     def _path(
-        self, track: Track, named: Mapping[str, naming.Value], *, compilation: bool, several: bool, taken: set[str]
+        self,
+        track: Track,
+        named: Mapping[str, naming.Value],
+        there: Sequence[str],
+        *,
+        compilation: bool,
+        several: bool,
+        taken: set[str],
     ) -> str:
         """A path of its own for a song."""
         values: dict[str, naming.Value] = {
@@ -316,7 +317,9 @@ class Album:
         }
         for attempt in range(1, len(taken) + 2):
             title = track.title if attempt == 1 else f"{track.title} ({attempt})"  # two songs may have one name
-            path = self._scheme.song_path({**values, "title": title}, track.extension, compilation=compilation)
+            path = self._scheme.song_path(
+                {**values, "title": title}, track.extension, compilation=compilation, there=there
+            )
             if match_key(path) not in taken:
                 break
         taken.add(match_key(path))

@@ -115,15 +115,15 @@ class Video:
             problems.append(_NOT_YET)
         if problems or artist is None or title is None or release is None or not isinstance(extension, str):
             return Plan(files=(), problems=tuple(problems))
-        artist = settle_artist(task, around, artist, problems)
-        named = {"artist": artist, "title": title, "year": release or None}
+        by = settle_artist(task, around, artist, problems)
+        named = {"artist": by.filed, "title": title, "year": release or None}
         try:
-            path = self._scheme.video.path(named, extension)
+            path = self._scheme.video.path(named, extension, there=by.there)
             pictures = self._scheme.pictures.path(named)
         except ContentRejected as error:  # a scheme of one's own may want more
             return Plan(files=(), problems=(*problems, Finding(error.code, "reject", error.sentence)))
         entry: dict[str, JSON] = {
-            "artist": artist,
+            "artist": by.name,
             "name": title,
             "release": release,
             "origin": origin(task),
