@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -459,6 +460,286 @@ def test_children_die_with_the_program(tmp_path: Path) -> None:
     for watch in watches:
         assert select.select([watch], [], [], 60)[0]
         os.close(watch)
+
+
+# ── streams ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def counted(decoder: Decoder, count: int, then: str = "") -> list[Mapping[str, Any] | bytes]:
+    with decoder.stream("count", of(b"input"), {"count": count, "then": then}) as frames:
+        return list(frames)
+
+
+def test_a_stream_comes_in_order(decoder: Decoder) -> None:
+    pid = works(decoder)
+    expected: list[Mapping[str, Any] | bytes] = []
+    for number in range(300):
+        expected += [{"number": number, "pid": pid}, bytes([number % 256]) * 1024]
+    assert counted(decoder, 300) == expected
+    assert counted(decoder, 0) == []
+    assert works(decoder) == pid  # the same for all of it
+
+
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [
+        ("die", "decoder_crashed"),
+        ("fail", "decoder_crashed"),
+        ("bomb", "decoder_memory"),
+        ("reject", "frame_too_large"),
+        ("unreadable_disk", "storage_error"),
+    ],
+)
+def test_what_ends_a_stream_in_the_middle(decoder: Decoder, then: str, code: str) -> None:
+    with decoder.stream("count", of(b"input"), {"count": 2, "then": then}) as frames:
+        assert [type(next(frames)) for _ in range(4)] == [dict, bytes] * 2
+        with pytest.raises(UploadError) as caught:
+            next(frames)
+        assert list(frames) == []
+    assert caught.value.code == code
+    assert decoder.pids() == ()
+    works(decoder)
+
+
+def bit(kind: bytes, content: bytes) -> bytes:
+    return kind + len(content).to_bytes(4, "big") + content
+
+
+SAID = bit(b"D", b"{}")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"D\0\0", id="half a head"),
+        pytest.param(SAID[:-1], id="half a document"),
+        pytest.param(bit(b"B", b"bytes")[:-1], id="half a frame"),
+        pytest.param(SAID, id="no end"),
+        pytest.param(bit(b"X", b"{}"), id="another kind"),
+        pytest.param(b"B\xff\xff\xff\xff", id="four gigabytes"),
+        pytest.param(b"B" + ((1 << 20) + 1).to_bytes(4, "big") + bytes((1 << 20) + 1), id="a MiB and a byte"),
+        pytest.param(bit(b"D", b"nonsense"), id="no JSON"),
+        pytest.param(bit(b"D", b"\xff\xfe"), id="no UTF-8"),
+        pytest.param(bit(b"D", b"[]"), id="a list"),
+        pytest.param(bit(b"D", b'{"a":NaN}'), id="not a number"),
+        pytest.param(bit(b"D", b"[" * 100_000), id="depth"),
+        pytest.param(bit(b"E", b"{}"), id="an end without an answer"),
+        pytest.param(bit(b"E", b'{"answer":1}'), id="an answer that is none"),
+        pytest.param(bit(b"E", b""), id="an end of nothing"),
+        pytest.param(bit(b"E", b'{"rejected":["truncated"]}'), id="a code that is none"),
+        pytest.param(bit(b"E", b'{"rejected":"<script>"}'), id="a code that nobody knows"),
+    ],
+)
+def test_nonsense_in_a_stream(decoder: Decoder, said: bytes) -> None:
+    with decoder.stream("say", of(b""), {"hex": (SAID + said).hex(), "then": "leave"}) as frames:
+        assert next(frames) == {}
+        with pytest.raises(ContentRejected) as caught:
+            list(frames)
+    assert caught.value.code == "decoder_crashed"
+    assert decoder.pids() == ()
+
+
+def test_the_largest_frame() -> None:
+    large = bytes(1 << 20)
+    said = bit(b"B", large) + bit(b"E", b'{"answer":{}}')
+    with (
+        Decoder(program=MISBEHAVING, limits=PATIENT) as decoder,
+        decoder.stream("say", of(b""), {"hex": said.hex(), "then": "wait"}) as frames,
+    ):
+        assert list(frames) == [large]
+
+
+@pytest.mark.parametrize("then", ["spin", "block"])
+def test_each_frame_has_its_time(then: str) -> None:
+    with Decoder(program=MISBEHAVING, limits=SHORT) as decoder:
+        with decoder.stream("count", of(b""), {"count": 1, "then": then}) as frames:
+            assert [type(next(frames)) for _ in range(2)] == [dict, bytes]
+            with pytest.raises(ContentRejected) as caught:
+                next(frames)
+        assert caught.value.code == "decoder_timeout"
+        assert decoder.pids() == ()
+
+
+def test_a_frame_that_never_ends() -> None:
+    with Decoder(program=MISBEHAVING, limits=SHORT) as decoder:
+        said = bit(b"B", b"bytes")[:-1]
+        with (
+            decoder.stream("say", of(b""), {"hex": said.hex(), "then": "wait"}) as frames,
+            pytest.raises(ContentRejected) as caught,
+        ):
+            next(frames)
+        assert caught.value.code == "decoder_timeout"
+
+
+def test_time_is_for_the_child_and_not_for_the_reader(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours, clock = 0, time.monotonic
+    with monkeypatch.context() as patched, decoder.stream("count", of(b""), {"count": 5}) as frames:
+        patched.setattr(time, "monotonic", lambda: clock() + 3600 * hours)
+        for _ in frames:
+            hours += 1
+    assert hours == 10
+
+
+def test_processor_time_anew() -> None:
+    limits = DecoderLimits(seconds=300, cpu_seconds=60, start_seconds=300)
+    with (
+        Decoder(program=MISBEHAVING, limits=limits) as decoder,
+        decoder.stream("work_hard", of(b"")) as frames,
+    ):
+        before, _, after = (dict(frame) for frame in frames if not isinstance(frame, bytes))
+    assert before["left"] <= before["given"] - 0.2
+    assert after["left"] > before["left"]
+
+
+@pytest.mark.parametrize("read", [0, 1, 100])
+def test_a_reader_that_stops_early(decoder: Decoder, read: int) -> None:
+    pid = works(decoder)
+    with decoder.stream("count", of(b""), {"count": 10**9}) as frames:
+        for _ in range(read):
+            next(frames)
+        assert decoder.pids() == (pid,)
+    assert decoder.pids() == ()
+    assert gone(pid)
+    assert list(frames) == []  # it is over, and not the next one's
+    works(decoder)
+
+
+def test_a_reader_that_fails(decoder: Decoder) -> None:
+    def read() -> None:
+        with decoder.stream("count", of(b""), {"count": 10**9}) as frames:
+            next(frames)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        read()
+    assert decoder.pids() == ()
+
+
+def test_streams_that_are_dropped(decoder: Decoder) -> None:
+    """Its end is not read, so nobody knows whether it is sound: the child is not used again."""
+    with decoder.stream("count", of(b""), {"count": 1}) as frames:
+        assert [type(next(frames)) for _ in range(2)] == [dict, bytes]
+    assert decoder.pids() == ()
+
+
+def test_two_streams_and_other_requests_at_once() -> None:
+    with Decoder(program=MISBEHAVING, limits=PATIENT, processes=2) as decoder:
+        with (
+            decoder.stream("count", of(b""), {"count": 20}) as first,
+            decoder.stream("count", of(b""), {"count": 20}) as second,
+        ):
+            pids = set()
+            for one, other in zip(first, second, strict=True):
+                if not isinstance(one, bytes):
+                    assert not isinstance(other, bytes)
+                    assert (one["number"], one["pid"] != other["pid"]) == (other["number"], True)
+                    pids |= {one["pid"], other["pid"], works(decoder)}
+        assert len(pids) == 3
+        assert set(decoder.pids()) == pids
+
+
+def test_streams_and_requests_of_many_do_not_wait_in_a_circle() -> None:
+    """One place for streams and one for the rest, and each reader wants the other while it holds the first."""
+    finished: list[int] = []
+
+    def read(decoder: Decoder) -> None:
+        with decoder.stream("count", of(b""), {"count": 20}) as frames:
+            for frame in frames:
+                if isinstance(frame, bytes):
+                    works(decoder)
+        finished.append(1)
+
+    def ask(decoder: Decoder) -> None:
+        for _ in range(20):
+            works(decoder)
+        finished.append(1)
+
+    with Decoder(program=MISBEHAVING, limits=PATIENT, processes=1) as decoder:
+        threads = [threading.Thread(target=work, args=(decoder,)) for work in (read, read, ask, ask, read)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(finished) == 5
+
+
+def test_a_child_serves_streams_and_requests_until_it_is_replaced() -> None:
+    limits = DecoderLimits(requests=4, seconds=300, cpu_seconds=300, start_seconds=300)
+    with Decoder(program=MISBEHAVING, limits=limits, processes=1) as decoder:
+        pids = []
+        for _ in range(3):
+            pids.append(works(decoder))
+            document = counted(decoder, 1)[0]
+            assert not isinstance(document, bytes)
+            pids.append(document["pid"])
+    assert [pids.index(pid) for pid in pids] == [0, 0, 0, 0, 4, 4]
+
+
+def test_close_during_a_stream() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    decoder = Decoder(program=MISBEHAVING, limits=PATIENT)
+    reading = threading.Event()
+    codes: list[str] = []
+    pids: list[int] = []
+
+    def read() -> None:
+        try:
+            with decoder.stream("count", of(b""), {"count": 10**9}) as frames:
+                for _ in frames:
+                    pids[:] = pids or decoder.pids()
+                    reading.set()
+        except StorageError as error:
+            codes.append(error.code)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    reading.wait()
+    decoder.close()
+    assert all(gone(pid) for pid in pids)
+    reader.join()
+    assert codes == ["decoder_closed"]
+    assert set(os.listdir("/proc/self/fd")) <= before
+    with pytest.raises(StorageError) as caught:
+        counted(decoder, 1)
+    assert caught.value.code == "decoder_closed"
+
+
+def test_close_while_a_reader_waits_for_its_turn() -> None:
+    decoder = Decoder(program=MISBEHAVING, limits=PATIENT, processes=1)
+    started = threading.Event()
+    codes: list[str] = []
+
+    def read() -> None:
+        try:
+            with decoder.stream("count", announcing(started), {"count": 1}) as frames:
+                list(frames)
+        except StorageError as error:
+            codes.append(error.code)
+
+    closer = threading.Thread(target=decoder.close)
+    with decoder.stream("count", of(b""), {"count": 10**9}) as frames:
+        next(frames)
+        waiting = threading.Thread(target=read)
+        waiting.start()
+        started.wait()
+        closer.start()
+        waiting.join()
+        with pytest.raises(StorageError) as caught:
+            list(frames)
+    closer.join()
+    assert codes == [caught.value.code] == ["decoder_closed"]
+
+
+def test_a_source_that_fails_before_a_stream(decoder: Decoder) -> None:
+    @contextlib.contextmanager
+    def opened() -> Iterator[BinaryIO]:
+        raise StorageError("the disk is gone")
+        yield
+
+    with pytest.raises(StorageError, match="disk"), decoder.stream("count", opened, {"count": 1}):
+        raise AssertionError
+    works(decoder)
 
 
 # ── start ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -444,7 +444,9 @@ class Decoder:
         """Have a child do an operation that answers bit by bit: documents, and bytes that belong to the last one.
 
         The child waits while nobody asks for the next bit. It has a place of its own in the pool: other requests may
-        be made meanwhile, also by the one who reads.
+        be made meanwhile, also by the one who reads; but no second stream inside the first, which could wait for
+        itself. Whoever leaves before the end has the child ended. `close` waits until the readers have left, so it
+        is for another thread.
 
         Args:
             operation: Name in the child's table of streams.
