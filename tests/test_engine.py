@@ -830,7 +830,7 @@ class TestDeclare:
         [
             (3, Refused, "length_too_small", "declaration_fits"),
             (21, TooLarge, "file_too_large", "declaration_fits"),
-            (0, Refused, "empty", None),
+            (0, Refused, "length_too_small", "declaration_fits"),
             (2**63, TooLarge, "invalid_filesize", None),
         ],
     )

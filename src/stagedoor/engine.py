@@ -106,10 +106,12 @@ class _Live:
 
     Attributes:
         sha1: Of the first ``task.offset`` bytes; ``None`` when it has to be computed from the stored bytes.
+        inflow: Who brings bytes piece by piece now.
     """
 
     task: UploadTask
     sha1: Any  # hashlib's type has no public name
+    inflow: Inflow | None = None
 
 
 @define
@@ -340,7 +342,7 @@ class Uploads:
         Raises:
             TaskNotFound, WrongState, Refused: ``declared_already``, ``length_too_small``.
         """
-        declaration = Declaration(check_size(filesize), check_checksum(sha1))
+        declaration = Declaration(check_size(filesize, empty=True), check_checksum(sha1))
         with self._locked(uploadid):
             task = self._event(Trigger.DECLARE, self._need(uploadid), declaration=declaration)
             live = self._live.get(task.uid)
@@ -373,31 +375,82 @@ class Uploads:
             data = memoryview(data).cast("B")  # its length is then in bytes
         with self._locked(uploadid):
             task = self._need(uploadid)
+            if self._end_inflow(task):
+                task = self._need(uploadid)
             if offset is None:
                 offset = task.offset
-            try:
+            with self._storing(task):
                 return self._receive(task, offset, data)
-            except StorageFull as full:
-                self._drop(task)
-                self._publish(
-                    Notice(NoticeKind.INTERNAL_ERROR, task.id, self._load(uploadid), full.sentence, full.code)
-                )
-                raise
-            except Refused:
-                raise  # nothing was stored
-            except Conflict:
-                self._take_back(task)  # nothing is wrong with the disk: somebody has to send again
-                raise
-            except (StorageError, DataLost) as error:
-                self._drop(task)
-                now = self._load(uploadid)
-                if error.code != "too_many_open_files" and now is not None and now.state is State.WAITFORCHUNK:
-                    log.error("upload %s failed while storing a chunk: %s", task.id, error.sentence)
-                    self._event(Trigger.FAIL, now, failure=error)
-                raise
-            except BaseException:
-                self._take_back(task)
-                raise
+
+    def inflow(self, uploadid: str, *, offset: int | None = None, digest: tuple[str, bytes] | None = None) -> Inflow:
+        """Take bytes piece by piece, as the body of a request brings them.
+
+        Whoever brought bytes to this upload until now has to let go at once: what was received is put on record.
+
+        Args:
+            uploadid: The upload.
+            offset: Where the bytes belong; ``None`` for the offset on record.
+            digest: Name of a hash and what it must give for all bytes of this inflow; until then nothing of them goes
+                on record.
+
+        Raises:
+            OffsetMismatch: ``expected`` tells where the upload stands.
+            TaskNotFound, WrongState, Refused: Nothing changed.
+        """
+        with self._locked(uploadid):
+            task = self._need(uploadid)
+            if self._end_inflow(task):
+                task = self._need(uploadid)
+            session = self._session(task)
+            # Asked before the first byte is stored; it is the machine that is asked when they go on record.
+            session.chunk = Chunk(task.offset if offset is None else offset, None, size=1)
+            if task.state is not State.WAITFORCHUNK:
+                raise WrongState(_wrong_state(Trigger.CHUNK, task))
+            if not session.chunk_fits():
+                raise session.refusal("chunk_fits")
+            live = self._live.get(task.uid)
+            if live is None:
+                live = _Live(task, None)
+                self._remember(live)
+            live.inflow = Inflow(self, task, live.sha1, digest)
+            return live.inflow
+
+    def _end_inflow(self, task: UploadTask) -> bool:
+        """Whoever brings bytes piece by piece lets go, and what came is on record. The upload's lock is held."""
+        live = self._live.get(task.uid)
+        if live is None or live.inflow is None:
+            return False
+        live.inflow.end(
+            Refused(
+                "Another connection sends this upload now. Ask where it stands, and go on there.", code="taken_over"
+            )
+        )
+        return True
+
+    @contextmanager
+    def _storing(self, task: UploadTask) -> Iterator[None]:
+        """What an error while bytes are stored means for the upload. Its lock is held."""
+        try:
+            yield
+        except StorageFull as full:
+            self._drop(task)
+            self._publish(Notice(NoticeKind.INTERNAL_ERROR, task.id, self._load(task.id), full.sentence, full.code))
+            raise
+        except Refused:
+            raise  # nothing was stored
+        except Conflict:
+            self._take_back(task)  # nothing is wrong with the disk: somebody has to send again
+            raise
+        except (StorageError, DataLost) as error:
+            self._drop(task)
+            now = self._load(task.id)
+            if error.code != "too_many_open_files" and now is not None and now.state is State.WAITFORCHUNK:
+                log.error("upload %s failed while storing a chunk: %s", task.id, error.sentence)
+                self._event(Trigger.FAIL, now, failure=error)
+            raise
+        except BaseException:
+            self._take_back(task)
+            raise
 
     def _take_back(self, task: UploadTask) -> None:
         """After an error between appending and recording: back to what is on record, unless that has moved on."""
@@ -411,9 +464,12 @@ class Uploads:
 
     def _receive(self, task: UploadTask, offset: int, data: Buffer) -> UploadTask:
         digest = self._digest_with(self._live.get(task.uid), task, offset, data)
+        return self._chunk(task, Chunk(offset, data, record=digest is None), digest)
+
+    def _chunk(self, task: UploadTask, chunk: Chunk, digest: str | None) -> UploadTask:
+        """A chunk; with the SHA-1 of the whole file, the last one, which goes on record together with the new state."""
         before = task.offset
-        # The last chunk goes on record together with the new state.
-        task = self._event(Trigger.CHUNK, task, chunk=Chunk(offset, data, record=digest is None))
+        task = self._event(Trigger.CHUNK, task, chunk=chunk)
         if digest is None or task.offset == before:
             return task
         try:
@@ -706,6 +762,7 @@ class Uploads:
             created=now,
             updated=now,
             deadline=self._deadline(State.WAITFORCHUNK, now),
+            wire=offer.wire,
         )
         try:
             settings = self.settings
@@ -833,7 +890,7 @@ class Uploads:
             live = _Live(task, None)
             self._remember(live)
         if live.task.offset != task.offset:  # no replay
-            if live.sha1 is not None:
+            if live.sha1 is not None and chunk.data is not None:
                 live.sha1.update(chunk.data)
             live.task = task
         keep = self.settings.retention.get(task.state)
@@ -1114,11 +1171,16 @@ class Uploads:
         with self._lock:
             self._live[live.task.uid] = live
             while len(self._live) > 4096:  # a forgotten one is hashed again at its end
-                self._live.popitem(last=False)
+                uid, oldest = self._live.popitem(last=False)
+                if oldest.inflow is not None:
+                    self._live[uid] = oldest
+                    break
 
     def _drop(self, task: UploadTask) -> None:
         with self._lock:
-            self._live.pop(task.uid, None)
+            live = self._live.pop(task.uid, None)
+        if live is not None and live.inflow is not None:
+            live.inflow.abandon()
 
     def _afterwards(self, session: Session) -> None:
         todo, session.afterwards = session.afterwards, []
@@ -1163,6 +1225,160 @@ class Uploads:
         """Deliver, unless this thread holds something that a subscriber could wait for."""
         if not getattr(self._holding, "count", 0):
             self.bus.flush()
+
+
+class Inflow:
+    """Bytes that come piece by piece, and go on record when whoever brings them says so. Made by `Uploads.inflow`.
+
+    One thread uses it at a time. Whatever it raises, the upload goes on from the offset on record.
+
+    Attributes:
+        offset: Where the next piece belongs, in bytes from the start of the file.
+    """
+
+    def __init__(self, engine: Uploads, task: UploadTask, sha1: Any, digest: tuple[str, bytes] | None) -> None:
+        self.offset = task.offset
+        self._engine = engine
+        self._task = task
+        self._limit = engine.settings.max_file_size if task.filesize is None else task.filesize
+        self._from = task.offset
+        self._sha1 = None if sha1 is None else sha1.copy()
+        self._expected = None if digest is None else digest[1]
+        self._check = None if digest is None else hashlib.new(digest[0], usedforsecurity=False)
+        self._over: UploadError | None = None
+
+    @property
+    def over(self) -> UploadError | None:
+        """Why nothing more is taken; ``None`` as long as it is."""
+        return self._over
+
+    def write(self, data: Buffer) -> None:
+        """Store and hash the next piece. It is not on record yet.
+
+        Raises:
+            TooLarge: ``beyond_the_end``: nothing of the piece was stored.
+            Refused: ``taken_over``, or the upload has moved on.
+            StorageFull, StorageError, DataLost: As `Uploads.receive`.
+        """
+        engine = self._engine
+        with engine._locked(self._task.id):
+            self._still_open()
+            if self.offset + len(data) > self._limit:
+                raise TooLarge(
+                    f"The bytes would end at {self.offset + len(data):,}, the file ends at {self._limit:,}. Send no "
+                    "more than was declared.",
+                    code="beyond_the_end",
+                )
+            with engine._storing(self._task):
+                try:
+                    engine._bytes.append(self._task.key, self.offset, data)
+                except StorageFull as full:
+                    self._keep_what_came(full)
+                    raise
+            if self._sha1 is not None:
+                self._sha1.update(data)
+            if self._check is not None:
+                self._check.update(data)
+            self.offset += len(data)
+
+    def commit(self) -> UploadTask:
+        """Put on record what was written, and tell everybody; after the last byte, the upload is complete.
+
+        Returns:
+            As `Uploads.receive`.
+
+        Raises:
+            Refused: ``body_checksum_mismatch``: nothing of this inflow is kept; ``taken_over``, or the upload has
+                moved on.
+            StorageFull, StorageError, DataLost: As `Uploads.receive`.
+        """
+        engine = self._engine
+        with engine._locked(self._task.id):
+            self._still_open()
+            return self._commit()
+
+    def _commit(self) -> UploadTask:
+        engine = self._engine
+        task = engine._need(self._task.id)
+        size = self.offset - self._from
+        if not size:
+            return task
+        if self._check is not None and self._check.digest() != self._expected:
+            self._over = Refused(
+                "The bytes have not the checksum that was sent with them. Nothing of them was kept: send them again.",
+                code="body_checksum_mismatch",
+            )
+            self._roll_back()
+            raise self._over
+        digest = None
+        if self._sha1 is not None and self.offset == task.filesize:
+            digest = str(self._sha1.hexdigest())
+        try:
+            with engine._storing(task):
+                task = engine._chunk(task, Chunk(self._from, None, record=digest is None, size=size), digest)
+        except Refused as refused:
+            self._over = refused
+            self._roll_back()
+            raise
+        live = engine._live.get(task.uid)
+        if live is not None and self._sha1 is not None:
+            live.sha1 = self._sha1.copy()
+        self._from = self.offset
+        return task
+
+    def close(self) -> UploadTask | None:
+        """Let go. What was written is put on record, unless it had to have a checksum: then it is taken back.
+
+        Returns:
+            The task; ``None`` when somebody else has it now.
+
+        Raises:
+            StorageFull, StorageError, DataLost: As `Uploads.receive`.
+        """
+        with self._engine._locked(self._task.id):
+            if self._over is not None:
+                return None
+            return self.end(Refused("This connection has let go of the upload.", code="closed"))
+
+    def end(self, reason: UploadError) -> UploadTask | None:
+        """Let go because of somebody else; the upload's lock is held."""
+        try:
+            if self._check is None:
+                return self._commit()
+            if self.offset != self._from:
+                self._roll_back()
+            return self._engine._need(self._task.id)
+        finally:
+            self._over = self._over or reason
+            self._let_go()
+
+    def _keep_what_came(self, full: StorageFull) -> None:
+        """The next bytes have no room. Those before them are here."""
+        try:
+            self.end(full)
+        except UploadError:
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        """Cut away what is not on record; the SHA-1 of what is goes on."""
+        try:
+            self._engine._bytes.rollback(self._task.key)
+        except UploadError:
+            self._engine._take_back(self._task)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        live = self._engine._live.get(self._task.uid)
+        if live is not None and live.inflow is self:
+            live.inflow = None
+
+    def abandon(self) -> None:
+        """The upload has moved on: there is nothing to put on record any more."""
+        self._over = self._over or WrongState("The upload takes no bytes any more. Ask for its state.")
+
+    def _still_open(self) -> None:
+        if self._over is not None:
+            raise self._over
 
 
 @contextmanager

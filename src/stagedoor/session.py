@@ -74,11 +74,23 @@ class Ports:
 
 @frozen
 class Chunk:
-    """Bytes for an offset; ``record`` tells whether they go on record right away."""
+    """Bytes for an offset.
+
+    Attributes:
+        offset: Where they belong.
+        data: The bytes; ``None`` when they were appended already, piece by piece.
+        record: Whether they go on record right away.
+        size: How many.
+    """
 
     offset: int
-    data: Buffer
+    data: Buffer | None
     record: bool = True
+    size: int = field()
+
+    @size.default
+    def _(self) -> int:
+        return 0 if self.data is None else len(self.data)
 
 
 @frozen
@@ -166,12 +178,12 @@ class Session:
     def _chunk_problem(self) -> Refused | None:
         chunk, task, settings = self.chunk, self.task, self.ports.settings
         assert chunk is not None
-        size, limit = len(chunk.data), task.filesize
+        size, limit = chunk.size, task.filesize
         if not settings.allow:
             return Refused("Uploads are switched off on this server.", code="uploads_off")
         if size == 0:
             return Refused("The chunk is empty. Send at least one byte.", code="empty_chunk")
-        if size > settings.max_chunk:
+        if size > settings.max_chunk and chunk.data is not None:
             return TooLarge(
                 f"The chunk has {size:,} bytes, at most {settings.max_chunk:,} are taken. Send smaller ones.",
                 code="chunk_too_large",
@@ -198,8 +210,8 @@ class Session:
     def _replayed(self) -> bool:
         chunk = self.chunk
         assert chunk is not None
-        end = chunk.offset + len(chunk.data)
-        if not 0 <= chunk.offset < end <= self.task.offset:
+        end = chunk.offset + chunk.size
+        if chunk.data is None or not 0 <= chunk.offset < end <= self.task.offset:
             return False
         with self._open() as file:
             file.seek(chunk.offset)
@@ -211,10 +223,11 @@ class Session:
         assert chunk is not None
         if chunk.offset != task.offset:
             return  # a replay
-        store.append(task.key, chunk.offset, chunk.data)
+        if chunk.data is not None:
+            store.append(task.key, chunk.offset, chunk.data)
         if chunk.record:
             store.commit(task.key)
-        self.task = evolve(task, offset=chunk.offset + len(chunk.data))
+        self.task = evolve(task, offset=chunk.offset + chunk.size)
 
     def declaration_fits(self) -> bool:
         """What is declared was not known before, or is the same, and fits the bytes that are here."""

@@ -220,6 +220,7 @@ class Offer:
         sha1: 40 hex digits in any case; ``None`` when it comes later or never.
         mimetype: As the client says; advice only.
         annotations: What is known about the file already.
+        wire: What the wire that brings it wants back as it was, such as a header; nobody else looks at it.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -234,6 +235,7 @@ class Offer:
     sha1: str | None = field(kw_only=True, default=None)
     mimetype: str = field(kw_only=True, default="application/octet-stream")
     annotations: Annotations = field(kw_only=True, default=_EMPTY)
+    wire: Mapping[str, JSON] = field(kw_only=True, default=_EMPTY)
 
     def __attrs_post_init__(self) -> None:
         check_id(self.id)
@@ -256,8 +258,12 @@ class Offer:
             raise TypeError("annotations must be a mapping.")
 
 
-def check_size(size: int | None) -> int | None:
+def check_size(size: int | None, *, empty: bool = False) -> int | None:
     """Refuse a size that no file has.
+
+    Args:
+        size: In bytes; ``None`` when it is not known yet.
+        empty: Whether 0 will do.
 
     Raises:
         TypeError: Not an ``int``.
@@ -267,7 +273,7 @@ def check_size(size: int | None) -> int | None:
         return None
     if isinstance(size, bool) or not isinstance(size, int):
         raise TypeError(f"The file size must be an int, not {type(size).__name__}.")
-    if size <= 0:
+    if size < 0 or (size == 0 and not empty):
         raise Refused("The file is empty. Choose a file with something in it.", code="empty")
     if size >= 2**63:
         raise TooLarge("The file size is beyond what a file system can hold.", code="invalid_filesize")
@@ -447,6 +453,7 @@ class UploadTask:
         updated: Seconds since the epoch, of the last change of the document.
         deadline: When the upload expires, seconds since the epoch; ``None`` while there is work to do.
         history: What happened, oldest first; of a long history the middle is left out.
+        wire: What the wire that brought the upload wants back as it was.
         foreign: Keys of an older document that nobody here knows, kept as they were.
     """
 
@@ -480,6 +487,7 @@ class UploadTask:
     import_wanted: bool = False
     deadline: float | None = None
     history: tuple[Event, ...] = ()
+    wire: Mapping[str, JSON] = field(default=_EMPTY, converter=_frozen_mapping)
     foreign: Mapping[str, JSON] = field(default=_EMPTY, converter=_frozen_mapping)
 
     @property
@@ -656,7 +664,7 @@ _CATTRS = (cattrs.BaseValidationError, cattrs.ForbiddenExtraKeysError, cattrs.St
 
 def _check_task(task: UploadTask) -> None:
     check_id(task.id)
-    check_size(task.filesize)
+    check_size(task.filesize, empty=True)
     if not re.fullmatch(r"[0-9a-f]{32}", task.uid):
         raise ValueError("uid is not 32 hexadecimal digits")
     if task.sourcechecksum is not None and not _CHECKSUM.fullmatch(task.sourcechecksum):
@@ -723,7 +731,7 @@ def _from_musicdb(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _from_1(document: dict[str, Any]) -> dict[str, Any]:
-    """Schema 1 to 2: questions have options, and files may replace others. What is not said was not so."""
+    """Schema 1 to 2: questions have options, files may replace others, wires keep things. What is not said was not."""
     return document
 
 

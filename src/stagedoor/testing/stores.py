@@ -113,6 +113,7 @@ def full_task(uploadid: str = "one", **changes: object) -> UploadTask:
             Event(1, 1_700_000_000.25, "create", "waitforchunk", "waitforchunk"),
             Event(3, 1_700_000_001.0, "complete", "waitforchunk", "uploadcomplete", "all is here"),
         ),
+        "wire": {"upload-metadata": "filename Y2xpcC5tcDQ="},
         "foreign": {"legacy": {"of": ["MusicDB"]}},
     }
     return evolve(upload_task(uploadid), **{**values, **changes})
