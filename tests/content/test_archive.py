@@ -235,7 +235,15 @@ def test_streams_one_after_the_other(direct: Decoder) -> None:
         pieces = [archives.pack(tape[at : at + 500_000], packing) for at in range(0, len(tape), 500_000)]
         assert everything(direct, b"".join(pieces)) == FILES
         assert everything(direct, b"".join(pieces) + bytes(100_000)) == FILES
+        assert everything(direct, bytes(100_000).join(pieces)) == FILES
         assert code_of(direct, b"".join(pieces) + bytes(512) + b"something" * 9) == "archive_unreadable"
+
+
+@pytest.mark.parametrize("size", [(256 << 10) + more for more in (-1, 0, 1, 100, 1000, 256 << 10)])
+@pytest.mark.parametrize("method", [0, 8, 12])
+def test_around_the_size_of_a_frame(direct: Decoder, size: int, method: int) -> None:
+    """What packs so well is still to come out when all of it has gone in."""
+    assert everything(direct, archives.zips({"a": bytes(size)}, method)) == {"a": bytes(size)}
 
 
 def test_gaps_comments_and_directories_of_a_zip(direct: Decoder) -> None:
@@ -408,7 +416,7 @@ def test_links_and_devices_of_a_tar(direct: Decoder) -> None:
 # ── hostile zips ──────────────────────────────────────────────────────────────────────────────────────────────
 
 A, B = entry("a.mp3", b"aaaa" * 99, 8), entry("b.mp3", b"bbbb" * 99, 8)
-TRUNCATED_DEFLATE = archives.zips({"a": b"a" * 99}, 8)
+LONGER = {"packed": len(A.content) + 10, "size": len(A.content) + 10}
 
 
 @pytest.mark.parametrize(
@@ -418,6 +426,11 @@ TRUNCATED_DEFLATE = archives.zips({"a": b"a" * 99}, 8)
         pytest.param(archives.quoting_zip, "archive_overlap", id="a content that quotes the next"),
         pytest.param(lambda: zip_of([A, evolve(B, central={"header": 0})]), "archive_overlap", id="one header for two"),
         pytest.param(lambda: zip_of([evolve(A, central={"packed": 60})]), "archive_overlap", id="into the directory"),
+        pytest.param(
+            lambda: zip_of([evolve(A, method=0, extra=b"\x99\x99\x10\0" + bytes(16), local=LONGER, central=LONGER), B]),
+            "archive_overlap",
+            id="into the next by an extra field",
+        ),
         pytest.param(lambda: zip_of([evolve(A, central={"header": 10**6})]), "archive_overlap", id="behind the end"),
         pytest.param(
             lambda: zip_of([evolve(A, extra=b"", local={"packed": 0}, central={"packed": 0, "size": 0}), B]),
@@ -992,7 +1005,8 @@ def test_impossible_bytes(lying: Lying, frames: list[Any], code: str) -> None:
 
 
 def test_more_bytes_than_the_limits_allow(lying: Lying) -> None:
-    lying.frames = [ZIP, {"member": 0, "size": 11, "name": "a"}]
+    lying.frames = [ZIP, {"member": 0, "size": 11, "name": "a"}, b"12345678901", {"whole": 0}]
+    assert contents(lying, b"PK", "zip", [0]) == {"a": b"12345678901"}
     for limits in (ArchiveLimits(bytes=10), ArchiveLimits(member_bytes=10)):
         with pytest.raises(ContentRejected) as caught:
             contents(lying, b"PK", "zip", [0], limits)
