@@ -939,6 +939,25 @@ def test_a_list_that_may_be_true(lying: Lying) -> None:
     assert contents(lying, b"PK", "zip", [0]) == {"a": b"1234"}
 
 
+def test_signs_of_life(lying: Lying) -> None:
+    """A large archive may take its time, as long as it goes on."""
+    lying.frames = [ZIP, {"passed": 64 << 20}, {"passed": 80 << 20}, *SAID[1:]]
+    assert len(list_archive(lying, of(b"PK")).members) == 1
+    lying.frames = [ZIP, {"passed": 64 << 20}, *BYTES[1:], {"passed": 64 << 20}]
+    assert contents(lying, b"PK", "zip", [0]) == {"a": b"1234"}
+
+
+@pytest.mark.parametrize("operation", [child.list_archive, child.extract_archive])
+def test_signs_of_life_come_while_bytes_are_passed_over(operation: Any) -> None:
+    data = archives.tar_of({"a": bytes(3 << 20), "b": SONG}, "gz")
+    arguments = {"limits": asdict(ArchiveLimits()), "heartbeat": 1 << 20, "indices": [1], "frame": 1 << 10}
+    with module._descriptor(io.BytesIO(data)) as (fd, size):
+        frames = list(operation(Input(fd, size), arguments, {}))
+    passed = [frame["passed"] for frame in frames if "passed" in frame]
+    assert len(passed) >= 2
+    assert sum(passed) <= 3 << 20
+
+
 @pytest.mark.parametrize(
     "frames",
     [
