@@ -112,17 +112,25 @@ _BY_CODE: Final[Mapping[str, int]] = {
     "too_many_unfinished": 503,
     "too_many_uploads": 503,
     "checksum_mismatch": 422,
+    "body_checksum_mismatch": 422,
+    "body_too_large": 413,
+    "draining": 503,
+    "taken_over": 409,
+    "too_slow": 408,
+    "unexpected": 500,
+    "unexpected_body": 400,
 }
 
 _BY_WIRE: Final[Mapping[Wire, Mapping[str, int]]] = {
     Wire.HTTP: {},
     # A tus client tries again after 409, 423 and 5xx; after any other 4xx it starts from zero or gives up. So what
     # is lost must say so for good.
-    Wire.TUS: {"checksum_mismatch": 460, "data_lost": 410},
+    Wire.TUS: {"checksum_mismatch": 460, "body_checksum_mismatch": 460, "taken_over": 423, "data_lost": 410},
     # The draft has one number for everything that contradicts itself, and retries after 5xx only.
     Wire.RESUMABLE: {
         "beyond_the_end": 400,
         "checksum_mismatch": 400,
+        "body_checksum_mismatch": 400,
         "completed_upload": 400,
         "data_lost": 410,
         "declared_already": 400,

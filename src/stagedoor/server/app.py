@@ -1,0 +1,125 @@
+"""The ASGI application: one engine behind every wire, at paths of its own or mounted in somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from ..errors import Refused, UploadError
+from ..protocols.fields import Answer
+from ..protocols.problems import Wire, problem
+from .api import Api
+from .core import Core
+from .http import Disconnected, Receive, Request, Scope, Send, respond
+from .page import Page
+from .resumable import Resumable
+from .tus import Tus
+from .websocket import Sockets
+
+__all__ = ["Application"]
+
+log = logging.getLogger("stagedoor.server")
+
+Handler = Callable[[Request, Send], Awaitable[None]]
+
+_SECURITY: Final = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-site"),
+)
+
+
+class Application:
+    """An ASGI 3 application; `stagedoor.server.create_app` makes it."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        tus, resumable, api, page = Tus(core), Resumable(core), Api(core), Page(core)
+        self._sockets = Sockets(core)
+        self._routes: tuple[tuple[str, Wire, Handler, bool], ...] = (
+            # prefix, the wire whose errors it speaks, handler, whether a key is asked for
+            ("/files", Wire.TUS, tus, True),
+            ("/uploads", Wire.RESUMABLE, resumable, True),
+            ("/api", Wire.HTTP, api, True),
+            ("/metrics", Wire.HTTP, api, True),
+            ("/healthz", Wire.HTTP, api, False),
+            ("/readyz", Wire.HTTP, api, False),
+            ("/", Wire.HTTP, page, False),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._sockets(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await self.core.start()
+                except UploadError as error:
+                    await send({"type": "lifespan.startup.failed", "message": error.sentence})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.core.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        status = 0
+
+        wire = Wire.HTTP
+        more: tuple[tuple[str, str], ...] = _SECURITY
+
+        async def telling(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *((n.lower().encode(), v.encode()) for n, v in more)]
+            await send(message)
+
+        try:
+            request = Request.of(scope, receive)
+            origin = request.headers.get("origin")
+            more = (*_SECURITY, *self.core.gate.cors.headers(origin))
+            _, wire, handler, guarded = self._route(request.path)
+            self.core.gate.check(request.headers, secure=request.secure)
+            if self.core.gate.cors.is_preflight(request.method, request.headers):
+                more = (*_SECURITY, *self.core.gate.cors.preflight(origin))
+                await respond(telling, Answer(204))
+                return
+            if guarded:
+                self.core.gate.authorize(request.headers)
+            await handler(request, telling)
+        except Disconnected:
+            pass
+        except UploadError as error:
+            if not status:
+                await respond(telling, problem(error, wire))
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # the edge: one request's fault stops no other (promise 9)
+            log.exception("a request failed unexpectedly: %s %r", scope.get("method"), scope.get("path"))
+            if status:
+                raise
+            unexpected = Refused("Something went wrong here. The server's log has the details.", code="unexpected")
+            await respond(telling, problem(unexpected, wire))
+        finally:
+            log.debug("%s %r %d %.1f ms", scope["method"], scope["path"], status, 1e3 * (time.perf_counter() - began))
+
+    def _route(self, path: str) -> tuple[str, Wire, Handler, bool]:
+        for route in self._routes:
+            prefix = route[0]
+            if prefix == "/" or path == prefix or path.startswith(prefix + "/"):
+                return route
+        raise AssertionError("the last route takes everything")

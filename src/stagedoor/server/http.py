@@ -1,0 +1,128 @@
+"""Requests and answers on bare ASGI: as little as the byte paths need, and the same for all HTTP wires."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+from attrs import define, field
+
+from ..errors import Refused, TooLarge
+from ..protocols.fields import Answer, collect
+
+__all__ = ["Body", "Disconnected", "Receive", "Request", "Scope", "Send", "respond"]
+
+# The types of the ASGI specification, which fixes keys and not values.
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Disconnected(Exception):
+    """The client is gone: nobody hears an answer."""
+
+
+@define
+class Request:
+    """A request.
+
+    Attributes:
+        method: In capitals.
+        path: Below the application's mount, decoded, with the leading slash.
+        mount: Where the application is mounted, without a slash at the end.
+        headers: By lower-case name.
+        query: As sent.
+        body: What comes.
+    """
+
+    method: str
+    path: str
+    mount: str
+    headers: dict[str, str]
+    query: bytes
+    body: Body
+    scope: Scope
+
+    @classmethod
+    def of(cls, scope: Scope, receive: Receive) -> Request:
+        """From ASGI's values.
+
+        Raises:
+            InvalidField: A header cannot be understood.
+        """
+        mount = str(scope.get("root_path", "")).rstrip("/")
+        path = str(scope["path"])
+        # Servers differ in whether the path still has the mount; the specification (2.3) says that it has.
+        path = path.removeprefix(mount) if mount else path
+        headers = collect(scope["headers"])
+        query = bytes(scope["query_string"])
+        return cls(str(scope["method"]), path or "/", mount, headers, query, Body(receive), scope)
+
+    @property
+    def secure(self) -> bool:
+        """Whether it came by TLS, as far as the server or a proxy that is believed says."""
+        return self.scope.get("scheme") in ("https", "wss")
+
+
+@define
+class Body:
+    """The body of a request, piece by piece.
+
+    Attributes:
+        received: Bytes so far.
+        over: Whether everything has come.
+    """
+
+    receive: Receive
+    received: int = 0
+    over: bool = False
+    _gone: bool = field(default=False, init=False)
+
+    async def piece(self) -> bytes:
+        """The next piece; empty at the end.
+
+        Raises:
+            Disconnected: The client is gone before the end.
+        """
+        while not self.over:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            self.over = not message.get("more_body", False)
+            piece: bytes = message.get("body", b"")
+            if piece:
+                self.received += len(piece)
+                return piece
+        return b""
+
+    async def read(self, limit: int) -> bytes:
+        """All of a small body.
+
+        Raises:
+            TooLarge: ``body_too_large``.
+            Disconnected: As `piece`.
+        """
+        pieces = []
+        while piece := await self.piece():
+            if self.received > limit:
+                raise TooLarge(f"The body of this request may have {limit:,} bytes.", code="body_too_large")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def refuse_content(self) -> None:
+        """For requests that have no body.
+
+        Raises:
+            Refused: ``unexpected_body``.
+        """
+        if await self.piece():
+            raise Refused("This request takes no body. Send it without.", code="unexpected_body")
+
+
+async def respond(send: Send, answer: Answer) -> None:
+    """Send an answer."""
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers]
+    if answer.status >= 200 and answer.status != 204 and answer.header("content-length") is None:
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
