@@ -2,5 +2,6 @@
 
 Nothing here is imported by the library itself. `stores` and `library` have the conformance suites, `disk` the disks
 that fail, `worlds` and `stateful` the model that drives the engine on any set of adapters, `content` a content type
-without media, `media`, `pictures` and `archives` make test files. Install ``stagedoor[testing]`` for pytest and Hypothesis.
+without media; `media`, `pictures` and `archives` make test files. Install ``stagedoor[testing]`` for pytest and
+Hypothesis.
 """
