@@ -8,7 +8,7 @@ from ..errors import ContentRejected
 from ..tasks import JSON, Finding, UploadTask
 from . import naming
 
-__all__ = ["missing", "origin", "release_year", "text"]
+__all__ = ["missing", "origin", "release_year", "text", "yes_or_no"]
 
 _MEANINGS: Final = {
     "albumname": "the title of the album",
@@ -96,6 +96,30 @@ def release_year(
             )
         )
     return release
+
+
+_WORDS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+"""As forms and command lines send it, which know nothing but text."""
+
+
+def yes_or_no(task: UploadTask, key: str, problems: list[Finding], *, default: bool) -> bool:
+    """An annotation that is true or false.
+
+    Args:
+        task: The upload.
+        key: Of the annotation.
+        problems: Gets what is wrong with it: ``invalid_answer`` (reject).
+        default: What is taken when nobody has said anything.
+    """
+    said = task.annotations.get(key)
+    if isinstance(said, bool):
+        return said
+    if said is None or (isinstance(said, str) and not said.strip()):
+        return default
+    meant = _WORDS.get(said.strip().lower()) if isinstance(said, str) else None
+    if meant is None:
+        problems.append(Finding("invalid_answer", "reject", f"The annotation “{key}” must be true or false."))
+    return default if meant is None else meant
 
 
 def origin(task: UploadTask) -> str:

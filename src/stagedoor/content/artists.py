@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
 from attrs import frozen
 
+from ..errors import ContentRejected
 from ..ports import MusicLibrary, Surroundings
 from ..tasks import Finding, UploadTask
 from . import naming
@@ -53,7 +58,7 @@ def settle_artist(task: UploadTask, around: Surroundings, artist: str, problems:
             return Artist(artist, artist)
         meant = _find(around, str(answer))
         return meant if isinstance(meant, Artist) else Artist(str(answer), str(answer))
-    if found.name != artist:
+    if naming.component(found.name) != naming.component(artist):
         sentence = f"{artist} is filed under {found.name}, as the library has it."
         problems.append(Finding("artist_matched", "warn", sentence))
     return found
@@ -66,14 +71,26 @@ def _find(around: Surroundings, artist: str) -> Artist | tuple[str, ...]:
     library = around.library
     names = library.find_artists(artist) if isinstance(library, MusicLibrary) else ()
     # A directory is not always spelled like its artist: AC/DC cannot be.
-    spelled = {naming.component(name): name for name in names}
+    spelled = dict(_filed(names))
     known = naming.match(component, spelled)
     there = () if directory.how == "new" else (directory.spelling,)
     if known.how != "new":
         name = spelled[known.spelling]
     elif there:
-        name = artist if naming.component(directory.spelling) == component else directory.spelling
+        name = artist if naming.component(directory.spelling) == component else _meant(directory.spelling)
     else:
-        similar = dict.fromkeys(spelled.get(name, name) for name in (*known.similar, *directory.similar))
+        similar = dict.fromkeys(spelled.get(name) or _meant(name) for name in (*known.similar, *directory.similar))
         return tuple(similar)
     return Artist(name, there[0] if there else name, there)
+
+
+def _meant(directory: str) -> str:
+    """The artist of a directory: nobody types the character that stands for a slash in names of files."""
+    return unicodedata.normalize("NFC", directory).replace("\N{DIVISION SLASH}", "/")
+
+
+def _filed(names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """The names by the directories that they would have."""
+    for name in names:
+        with suppress(ContentRejected):  # somebody has put "?" into the catalogue by hand
+            yield naming.component(name), name

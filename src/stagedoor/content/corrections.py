@@ -44,7 +44,10 @@ def _changed(track: Track, number: int, change: JSON, problems: list[Finding]) -
     if not isinstance(change, Mapping) or not set(change) <= {*_TRACK_KEYS, "skip"}:
         problems.append(_invalid(f"Of song {number} one may annotate {', '.join(_TRACK_KEYS)} and skip, in an object."))
         return track
-    if change.get("skip") is True:
+    skip = change.get("skip", False)
+    if not isinstance(skip, bool):
+        problems.append(_invalid(f"Of song {number} skip must be true or false."))
+    elif skip:
         return None
     values: dict[str, Any] = {}
     for key, value in change.items():

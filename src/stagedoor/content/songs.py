@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
+from pathlib import PurePosixPath
 from typing import Any, Final, cast
 
 import attrs
@@ -14,7 +17,18 @@ from ..names import match_key
 from ..tasks import JSON, Finding
 from . import naming
 
-__all__ = ["VARIOUS", "AlbumGuess", "Track", "count", "guess_album", "look_at_tracks", "tracks_from"]
+__all__ = [
+    "VARIOUS",
+    "AlbumGuess",
+    "Track",
+    "count",
+    "guess_album",
+    "in_order",
+    "listed",
+    "look_at_tracks",
+    "tracks_from",
+    "without_disc",
+]
 
 VARIOUS: Final = "Various Artists"
 """The album artist of a compilation, as tagging programs write it."""
@@ -114,14 +128,14 @@ class AlbumGuess:
         }  # fmt: skip
 
 
-def guess_album(tracks: Sequence[Track], name: str) -> AlbumGuess:
+def guess_album(tracks: Sequence[Track], outside: str = "") -> AlbumGuess:
     """Guess the album.
 
     Args:
         tracks: The sound ones.
-        name: Of the archive without its extension, or of the directory that all songs are in.
+        outside: Name of the archive, without its extension.
     """
-    named = naming.guess_album(name)
+    named = _named(tracks, outside)
     artists = _by_key(track.artist for track in tracks)
     credited = _most(track.albumartist for track in tracks)
     compilation = any(track.compilation for track in tracks) or match_key(credited) in _MANY
@@ -131,7 +145,7 @@ def guess_album(tracks: Sequence[Track], name: str) -> AlbumGuess:
         artist = VARIOUS
     elif len(artists) == 1:
         artist = next(iter(artists.values()))
-    elif artists and (main := _most(track.artist for track in tracks)) and _share(tracks, main) >= _MAIN:
+    elif artists and (main := _main(tracks)):
         artist = main  # the others are guests
     elif artists:
         artist, compilation = VARIOUS, True
@@ -145,14 +159,74 @@ def guess_album(tracks: Sequence[Track], name: str) -> AlbumGuess:
     )
 
 
+def in_order(tracks: Iterable[Track]) -> list[Track]:
+    """By disc, number and name; what has no number comes last on its disc."""
+    return sorted(tracks, key=lambda track: (track.disc or 1, track.track or _LAST, _natural(track.name)))
+
+
+_LAST: Final = 1 << 30
+_DIGITS: Final = re.compile("([0-9]{1,9})")
+
+
+def _natural(name: str) -> list[int | str]:
+    """For sorting: ``2`` is before ``10``. Text and numbers take turns."""
+    return [int(part) if at % 2 else part for at, part in enumerate(_DIGITS.split(name.casefold()))]
+
+
+_DISC: Final = re.compile(
+    r"(?:^|[\s,;:-]*(?:[\s,;:-]|(?=[(\[{])))"  # the beginning, or something between the title and the disc
+    r"[(\[{]?(?:cd|dis[ck])[ ._#-]{0,3}([0-9]{1,2})(?: ?(?:of|/) ?[0-9]{1,2})?[)\]}]?$",
+    re.IGNORECASE,
+)
+
+
+def without_disc(album: str) -> tuple[str, int]:
+    """The title of an album without the disc that is named behind it, and the disc; 0 when none is.
+
+    ``Title (Disc 2)``, ``Title [CD1]``, ``Title, Disc 2 of 3``, ``Title CD 2``. Of nothing but a disc, all is kept.
+    """
+    found = _DISC.search(album)
+    title = album[: found.start()].strip() if found else ""
+    return (title, int(found[1])) if found and title else (album, 0)
+
+
+def _named(tracks: Sequence[Track], outside: str) -> naming.AlbumGuess:
+    """What the directory of all songs says, or the archive's name if that says more."""
+    directories = list(_common([PurePosixPath(track.name).parts[:-1] for track in tracks]))
+    while directories and _DISC.match(directories[-1]):
+        directories.pop()
+    inner = naming.guess_album(directories[-1] if directories else "")
+    outer = naming.guess_album(PurePosixPath(outside.replace("\\", "/")).name)
+    if (outer.artist or outer.year or not inner.album) and not (inner.artist or inner.year):
+        return outer
+    if inner.artist is None and len(directories) > 1:  # Artist/Album/01 Title.mp3
+        return attrs.evolve(inner, artist=naming.guess_album(directories[-2]).album)
+    return inner
+
+
+def _common(paths: Sequence[tuple[str, ...]]) -> Sequence[str]:
+    """What all of them begin with."""
+    first, last = min(paths), max(paths)
+    same = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return [part for part, _ in same]
+
+
 _MANY: Final = frozenset({"various artists", "various", "va", "v.a."})
 _MAIN: Final = 0.75
 """The share of songs by one artist from which on an album is this artist's."""
 
 
-def _share(tracks: Sequence[Track], artist: str) -> float:
-    key = match_key(artist)
-    return sum(match_key(track.artist).startswith(key) for track in tracks) / len(tracks)
+def _main(tracks: Sequence[Track]) -> str:
+    """The artist of nearly all songs, be it with guests; empty when there is none."""
+    main = _most(track.artist for track in tracks)
+    key = match_key(main)
+    theirs = sum(key == name or _credited_first(key, name) for name in (match_key(track.artist) for track in tracks))
+    return main if theirs >= _MAIN * len(tracks) else ""
+
+
+def _credited_first(key: str, name: str) -> bool:
+    """Whether somebody is named first, and others behind: not Queen of Queensrÿche."""
+    return name.startswith(key) and not name[len(key)].isalnum()
 
 
 def _by_key(names: Iterable[str]) -> dict[str, str]:
@@ -176,33 +250,32 @@ def look_at_tracks(tracks: Sequence[Track]) -> list[Finding]:
     sound = [track for track in tracks if not track.problem]
     broken = [track for track in tracks if track.problem]
     if broken and sound:
-        listed = _listed([f"{track.name} ({track.reason.rstrip('.')})" for track in broken])
+        names = listed([f"{track.name[:120]} ({track.reason.rstrip('.')})" for track in broken])
         findings.append(
             Finding(
                 "broken_tracks",
                 "hold",
-                f"{count(len(broken), 'song')} of {len(tracks)} cannot be used: {listed}. Import the album without, "
-                "or remove the upload and send it again whole.",
+                f"{count(len(broken), 'song')} of {len(tracks)} cannot be used: {names}. Import the album without, or "
+                "remove the upload and send it again whole.",
                 options=("without",),
             )
         )
-    albums = _by_key(track.album for track in sound)
+    albums = _albums(sound)
     if len(albums) > 1:
         findings.append(
             Finding(
                 "several_albums",
                 "hold",
-                f"The tags name {len(albums)} albums: {_listed(list(albums.values()))}. Are all songs one album?",
+                f"The tags name {len(albums)} albums: {listed(albums)}. Are all songs one album?",
                 options=("one",),
             )
         )
+    findings += _numbers_twice(sound)
     findings += _missing_numbers(sound)
     renamed = [t for t in sound if not _fitting(t)]
     if renamed:
-        listed = _listed([f"{track.name} is {track.extension}" for track in renamed])
-        findings.append(
-            Finding("renamed_to_true_type", "warn", f"Named wrongly, and filed as what they are: {listed}.")
-        )
+        names = listed([f"{track.name[:120]} is {track.extension}" for track in renamed])
+        findings.append(Finding("renamed_to_true_type", "warn", f"Named wrongly, and filed as what they are: {names}."))
     copies = Counter(track.sha256 for track in sound)
     twice = [track for track in sound if copies[track.sha256] > 1]
     if twice:
@@ -210,10 +283,35 @@ def look_at_tracks(tracks: Sequence[Track]) -> list[Finding]:
             Finding(
                 "same_song_twice",
                 "warn",
-                f"The same file is there more than once and is taken once: {_listed([t.name for t in twice])}.",
+                f"The same file is there more than once and is taken once: {listed([t.name for t in twice])}.",
             )
         )
     return findings
+
+
+def _albums(tracks: Sequence[Track]) -> list[str]:
+    """The albums that the tags name. Two of one title are two if they are by two artists."""
+    found = {
+        (match_key(track.album), "" if track.compilation else match_key(track.albumartist)): track
+        for track in tracks
+        if track.album
+    }
+    if len({title for title, _ in found}) == len(found):
+        return [track.album for track in found.values()]
+    credited = {key for key in found if key[1]}
+    return [f"{found[key].album} ({found[key].albumartist})" for key in found if key in credited]
+
+
+def _numbers_twice(tracks: Sequence[Track]) -> list[Finding]:
+    numbered: dict[tuple[int, int], dict[str, str]] = {}
+    for track in tracks:
+        if track.track:
+            numbered.setdefault((track.disc or 1, track.track), {})[track.sha256] = track.name
+    twice = [name for names in numbered.values() if len(names) > 1 for name in names.values()]
+    if not twice:
+        return []
+    sentence = f"Several songs have one number: {listed(twice)}. Say which disc they are on, if there are several."
+    return [Finding("numbers_twice", "warn", sentence)]
 
 
 def _fitting(track: Track) -> bool:
@@ -236,8 +334,9 @@ def _missing_numbers(tracks: Sequence[Track]) -> list[Finding]:
     totals: dict[int, int] = {}
     for track in tracks:
         if track.track:
-            discs.setdefault(track.disc, set()).add(track.track)
-            totals[track.disc] = max(totals.get(track.disc, 0), track.tracks)
+            disc = track.disc or 1
+            discs.setdefault(disc, set()).add(track.track)
+            totals[disc] = max(totals.get(disc, 0), track.tracks)
     gone = []
     for disc, numbers in sorted(discs.items()):
         last = max(*numbers, totals[disc], 1)
@@ -246,7 +345,7 @@ def _missing_numbers(tracks: Sequence[Track]) -> list[Finding]:
             gone += [f"{disc}-{number}" if disc > 1 or len(discs) > 1 else str(number) for number in lost]
     if not gone:
         return []
-    return [Finding("tracks_missing", "warn", f"Of the numbered tracks some are not there: {_listed(gone)}.")]
+    return [Finding("tracks_missing", "warn", f"Of the numbered tracks some are not there: {listed(gone)}.")]
 
 
 _SANE: Final = 199
@@ -258,7 +357,7 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def _listed(names: Sequence[str], most: int = 5) -> str:
+def listed(names: Sequence[str], most: int = 5) -> str:
     """Names for a sentence, the first few of them."""
-    shown = ", ".join(name[:120] for name in names[:most])
+    shown = ", ".join(name[:240] for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
