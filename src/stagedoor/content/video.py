@@ -205,8 +205,9 @@ def _sniff(head: bytes) -> None:
     if head[:4] == _EBML or head[4:8] in _ISO_BOXES:
         return
     kind = kind_of(head)
+    instead = f", but {kind}" if kind else ""
     raise ContentRejected(
-        "The file is no MP4, M4V, WebM or Matroska video" + (f", but {kind}." if kind is not None else "."),
+        f"The file is no MP4, M4V, WebM or Matroska video{instead}. Convert it to one of these.",
         code="not_a_video",
     )
 

@@ -21,12 +21,24 @@ SENTENCES: Final[Mapping[str, str]] = {
     "archive_too_many": "The archive has more than {most} entries. Divide it, or leave out what is no music.",
     "archive_truncated": "The archive is cut off: its end is missing. Upload the whole of it, or pack it again.",
     "archive_unreadable": "The archive is damaged, or contradicts itself. Pack the files again with another program.",
-    "decoder_memory": "The file needs more memory to decode than is allowed. It may be damaged, or made to do harm.",
-    "decoder_timeout": "The file takes longer to decode than is allowed. It may be damaged, or made to do harm.",
-    "decoder_crashed": "The decoder crashed on this file. It may be damaged, or made to do harm.",
-    "frame_too_large": "The pictures of this video are {width}×{height} pixels, which is more than is allowed.",
+    "decoder_memory": (
+        "The file needs more memory to decode than is allowed. It may be damaged, or made to do harm: choose another "
+        "copy of it."
+    ),
+    "decoder_timeout": (
+        "The file takes longer to decode than is allowed. It may be damaged, or made to do harm: choose another copy "
+        "of it."
+    ),
+    "decoder_crashed": (
+        "The decoder crashed on this file. It may be damaged, or made to do harm: choose another copy of it."
+    ),
+    "frame_too_large": (
+        "The pictures of this video are {width}×{height} pixels, which is more than is allowed. Make them smaller."
+    ),
     "is_video": "The file is a video and no song. Upload it as a video.",
-    "no_video": "The file has no video in it. A cover picture does not count.",
+    "no_video": (
+        "The file has no video in it; a cover picture does not count. Choose another one, or upload it as an album."
+    ),
     "not_audio": "The file is no MP3, M4A, AAC, FLAC, Ogg, Opus, WAV or AIFF sound file. Convert it to one of these.",
     "not_an_image": "The file is no JPEG, PNG or WebP picture. Convert it to one of these.",
     "picture_damaged": "The picture cannot be decoded. The file is damaged: choose another copy of it.",
@@ -40,7 +52,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     ),
     "unreadable": "The file cannot be read. It is damaged, or its index is missing: choose another copy of it.",
     "unsupported_codec": "The pictures of this video are coded in an unsupported way. Convert it to H.264, VP9 or AV1.",
-    "unsupported_format": "The file is no MP4, M4V, WebM or Matroska video.",
+    "unsupported_format": "The file is no MP4, M4V, WebM or Matroska video. Convert it to one of these.",
     "unsupported_sound": "The sound of this file is coded in an unsupported way. Convert it to FLAC, MP3 or AAC.",
 }
 """By code. A ``{name}`` is a number that the child gives."""
