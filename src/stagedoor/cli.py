@@ -736,7 +736,11 @@ def _facts(call: _Call, task: UploadTask) -> Iterator[tuple[str, str]]:
     for key, value in task.annotations.items():
         yield f"annotation {key}", _value(value)
     for key, value in task.content.items():
-        yield f"content {key}", _value(value)
+        if isinstance(value, Sequence) and all(isinstance(one, Mapping) for one in value):
+            for number, one in enumerate(value, 1):
+                yield f"content {key} {number}", _few(one)
+        else:
+            yield f"content {key}", _few(value) if isinstance(value, Mapping) else _value(value)
     for finding in task.findings:
         yield f"{finding.severity} {finding.code}", finding.sentence
     for root, where in _whereabouts(task, {}):
@@ -755,6 +759,13 @@ def _whereabouts(task: UploadTask, trees: Mapping[str, str]) -> Iterator[tuple[s
     for root in dict.fromkeys(file.root for file in task.placed):
         paths = [os.path.join(trees.get(root, ""), file.path) for file in task.placed if file.root == root]
         yield root, paths[0] if len(paths) == 1 else f"{os.path.commonpath(paths)}/ ({count(len(paths), 'file')})"
+
+
+def _few(facts: JSON) -> str:
+    """Facts on one line, for people: what is empty is left out, and so are hashes."""
+    assert isinstance(facts, Mapping)
+    said = {key: value for key, value in facts.items() if value not in (None, "", 0, False) and "sha" not in key}
+    return ", ".join(f"{key} {_value(value)}" for key, value in said.items())
 
 
 def _value(value: JSON) -> str:
