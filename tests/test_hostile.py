@@ -691,7 +691,8 @@ def test_artists_that_differ_by_case_or_form_are_one(contenttype: str, spelling:
     assert [path.name for path in (server.root / "music").iterdir()] == ["Björk"]
     assert task.plan is not None
     warnings = [problem for problem in task.plan.problems if problem.code == "artist_matched"]
-    assert [warning.severity for warning in warnings] == (["warn"] if spelling not in ("Björk",) else [])
+    looks_the_same = unicodedata.normalize("NFC", spelling) == "Björk"
+    assert [warning.severity for warning in warnings] == ([] if looks_the_same else ["warn"])
     for warning in warnings:
         for_people(warning.sentence, does=False)
     assert isinstance(server.catalogue, Catalogue)
