@@ -8,7 +8,7 @@ copy, import, read the library's files) are never asked: what depends on one is 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import attrs
@@ -19,7 +19,7 @@ from .lifecycle import By, State, Trigger, due, ladders
 from .ports import Clock
 from .session import Chunk, Declaration, Ports, Session
 from .settings import Settings
-from .tasks import Event, UploadTask
+from .tasks import Event, Finding, Plan, UploadTask
 
 __all__ = ["Action", "Explanation", "House", "Refusal", "count", "duration", "explain", "moment", "size", "stamp"]
 
@@ -277,14 +277,34 @@ class _Explainer:
         yield from self._story()
         if task.message and task.state not in _FAILED and task.step is None:
             yield f"What went wrong last: {_full_stop(task.message)}"
-        for finding in task.findings:
+        planned = self._planned()
+        for finding in (*task.findings, *(f for f in planned if f.severity == "warn")):
             answer = task.annotations.get(f"answers.{finding.code}")
-            if finding.severity == "hold" and answer is not None:
+            if finding in task.open_questions:
+                continue
+            if finding.severity == "hold":
                 yield f"It was asked: {_full_stop(finding.sentence)} The answer is “{answer}”."
-            elif finding not in task.open_questions:
+            else:
                 yield f"What was noticed: {_full_stop(finding.sentence)}"
-        for question in task.open_questions:
-            yield f"An open question: {_full_stop(question.sentence)}"
+        for question in (*task.open_questions, *(f for f in planned if f.severity == "hold")):
+            answer = task.annotations.get(f"answers.{question.code}")
+            choice = f" ({', '.join(question.options)})" if question.options else ""
+            wrong = "" if answer is None else f" The answer “{answer}” is none of these."
+            yield f"An open question: {_full_stop(question.sentence)}{choice}{wrong}"
+
+    def _planned(self) -> Sequence[Finding]:
+        """What planning has to say, as things stand; nothing where there is nothing to plan any more, or not now."""
+        if self._task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
+            return ()
+        try:
+            return (self._begun or self._session().plan).problems
+        except UploadError:
+            return ()
+
+    @property
+    def _begun(self) -> Plan | None:
+        # Once a step has begun, files that it placed are no strangers that are in its way.
+        return self._task.plan if self._task.state is State.PREPROCESSED else None
 
     def _story(self) -> Iterator[str]:
         task, ago, came = self._task, self._ago(self._came), self._came.trigger if self._came else ""
@@ -444,10 +464,8 @@ class _Explainer:
     def _obstacles(self) -> Iterator[str]:
         if self._task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
             return
-        begun = self._task.plan if self._task.state is State.PREPROCESSED else None
         try:
-            # Once a step has begun, files that it placed are no strangers that are in its way.
-            for problem in (begun or self._session().plan).problems:
+            for problem in (self._begun or self._session().plan).problems:
                 if problem.severity == "reject":
                     yield _full_stop(problem.sentence)
         except UploadError as error:
@@ -548,7 +566,9 @@ class _Explainer:
         task = self._task
         match refused.guard:
             case "no_open_question":
-                command = f"stagedoor annotate {task.id} answers.{refused.code}=ANSWER"
+                options = next((q.options for q in self._session().questions if q.code == refused.code), ())
+                answer = _quoted(options[0], "ANSWER") if len(options) == 1 else "ANSWER"
+                command = f"stagedoor annotate {task.id} answers.{refused.code}={answer}"
                 return "Then ask again.", command
             case "no_undo_pending":
                 return "Once it is undone, ask for the integration again.", ""
@@ -622,7 +642,7 @@ def _article(word: str) -> str:
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
-def _quoted(name: str) -> str:
+def _quoted(name: str, otherwise: str = "FILE") -> str:
     # A name from a stranger never becomes part of a command that somebody may paste into a shell.
     plain = name and not name.startswith("-") and all(c.isalnum() or c in "._-+" for c in name)
-    return name if plain else "FILE"
+    return name if plain else otherwise

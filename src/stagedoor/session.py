@@ -429,22 +429,30 @@ class Session:
         return self._merged if isinstance(self._merged, Refused) else None
 
     def merge_annotations(self) -> None:
-        """Put the new annotations over the old ones, key by key."""
+        """Put the new annotations over the old ones, key by key.
+
+        Whoever changes a name may have another file in the way: the leave to replace one has to be given with it.
+        """
+        assert self.annotations is not None
         assert not isinstance(self._merged, Refused)
-        self.task = evolve(self.task, annotations=self._merged)
+        old, said = self.task.annotations, self.annotations
+        renamed = any(not key.startswith("answers.") and old.get(key) != value for key, value in self._merged.items())
+        merged = self._merged if _REPLACE in said or not renamed else _without_leave(self._merged)
+        self.task = evolve(self.task, annotations=merged)
 
     def no_open_question(self) -> bool:
         """The user has answered what had to be asked, about the content and about its place in the library."""
-        return not self._questions
+        return not self.questions
 
     @cached_property
-    def _questions(self) -> tuple[Finding, ...]:
+    def questions(self) -> tuple[Finding, ...]:
+        """What the user still has to answer."""
         plan = self._plan_if_it_can_be
         planned = plan.problems if plan is not None else ()
         return (*self.task.open_questions, *(problem for problem in planned if problem.severity == "hold"))
 
     def _no_open_question_refusal(self) -> Refused | None:
-        question = self._questions[0]
+        question = self.questions[0]
         choice = f" ({', '.join(question.options)})" if question.options else ""
         return Refused(
             f"{question.sentence} Answer with the annotation answers.{question.code}{choice} first.",
@@ -484,15 +492,15 @@ class Session:
             try:
                 directories.update(dict.fromkeys(f"{file.root}/{d}" for d in tree.missing_directories(file.path)))
                 if tree.exists(file.path):
-                    collision = _collision(file)
-                    if answered(collision, self.task.annotations):
-                        files[file] = attrs.evolve(file, replace=True)
-                    else:
-                        problems.append(collision)
+                    files[file] = attrs.evolve(file, replace=True)
             except StorageError as error:
                 if error.code not in _FINAL_ERRORS:
                     raise
                 problems.append(Finding(error.code, "reject", error.sentence))
+        taken = [file for file, planned in files.items() if planned.replace]
+        if taken and not answered(collision := _collision(taken), self.task.annotations):
+            problems.append(collision)
+            files = {file: file for file in files}
         return attrs.evolve(
             plan,
             files=tuple(files[file] for file in plan.files),
@@ -540,6 +548,11 @@ class Session:
             if made:
                 with self._producer(made[0]).produce(self.task, self._open, made) as sources:
                     placed += [self._place(file, source, file.sha256) for file, source in sources]
+            if missing := {(f.root, f.path) for f in plan.files} - {(f.root, f.path) for f in placed}:
+                raise ContentRejected(
+                    f"{len(missing)} of {len(plan.files)} planned files were not made, {min(missing)[1]} among them.",
+                    code="cannot_produce",
+                )
         if self.failure is not None:
             return None
         # As planned, whatever order suited the producer.
@@ -708,10 +721,11 @@ class Session:
         return True
 
     def adopt_undo(self) -> None:
-        """As before the integration; the annotations stay."""
+        """As before the integration; the annotations stay, but not the leave to replace: it was for that one time."""
         self.task = evolve(
-            self.task, plan=None, placed=(), created_directories=(), videofile=None, artworkfile=None,
-            step=None, wanted=None, import_wanted=False, message=None, code=None,
+            self.task, annotations=_without_leave(self.task.annotations), plan=None, placed=(),
+            created_directories=(), videofile=None, artworkfile=None, step=None, wanted=None, import_wanted=False,
+            message=None, code=None,
         )  # fmt: skip
         self._settle_afterwards()
 
@@ -802,12 +816,26 @@ class _Surroundings:
         return self.ports.trees[root].names(directory) if root in self.ports.trees else ()
 
 
-def _collision(file: PlannedFile) -> Finding:
+_REPLACE: Final = "answers.destination_exists"
+
+
+def _without_leave(annotations: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Without the leave to replace files that are in the way."""
+    return {key: value for key, value in annotations.items() if key != _REPLACE}
+
+
+def _collision(taken: Sequence[PlannedFile]) -> Finding:
+    """One sentence for all files of the library that are in the way."""
+    first, several = taken[0], len(taken) > 1
+    what = f"There is {first.path} in the {first.root} directory already. It is"
+    if several:
+        named = ", ".join(file.path.rpartition("/")[2] for file in taken[:3]) + ", …" * (len(taken) > 3)
+        what = f"{len(taken)} files of these names are in the {first.root} directory already: {named}. They are"
     return Finding(
         "destination_exists",
         "reject",
-        f"There is {file.path} in the {file.root} directory already. It is never overwritten: change the annotations, "
-        "or remove the upload; or annotate answers.destination_exists with “replace”, and the old file is kept aside "
+        f"{what} never overwritten: change the annotations, or remove the upload; or annotate "
+        f"answers.destination_exists with “replace”, and the old {'files are' if several else 'file is'} kept aside "
         "for undo.",
         options=("replace",),
     )
