@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from ..errors import Refused, UploadError
@@ -49,6 +50,20 @@ class Application:
             ("/readyz", Wire.HTTP, api, False),
             ("/", Wire.HTTP, page, False),
         )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """From start to stop, for whoever gets no lifespan events: those of a mounted application go nowhere.
+
+        Raises:
+            UploadError: It cannot start.
+        """
+        await self.core.start()
+        try:
+            yield
+        finally:
+            self.core.drain()
+            await self.core.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""

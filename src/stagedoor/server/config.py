@@ -36,6 +36,9 @@ class ServerConfig:
             to the names of the loopback interface, against DNS rebinding.
         forwarded: Addresses of proxies whose ``Forwarded`` headers are believed, or ``*``.
         connections: The most connections at a time.
+        keep_alive: A connection without a request is closed after so long.
+        header_time: The header of a request must have come whole so soon.
+        header_size: Bytes that it may have.
         body_idle: A request's body may pause so long.
         body_rate: Bytes a second that a body must have brought on average once it is older than ``body_idle``.
         progress: A body puts what it brought on record whenever so many bytes have come.
@@ -49,7 +52,7 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     port: int = 8337
-    data: Path = Path("stagedoor")
+    data: Path = Path("uploads")
     music: Path = Path("Music")
     artwork: Path | None = None
     naming: str = "musicdb"
@@ -60,6 +63,9 @@ class ServerConfig:
     hosts: tuple[str, ...] = ()
     forwarded: tuple[str, ...] = ()
     connections: int = 1_000
+    keep_alive: float = 30.0
+    header_time: float = 15.0
+    header_size: int = 64 << 10
     body_idle: float = 60.0
     body_rate: int = 0
     progress: int = 4 * _MIB
@@ -71,12 +77,15 @@ class ServerConfig:
     log: Literal["text", "json"] = "text"
 
     def __attrs_post_init__(self) -> None:
-        for name in ("workers", "connections", "progress", "backlog", "window", "ask"):
+        for name in ("workers", "connections", "header_size", "progress", "backlog", "window", "ask"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"The setting {name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("body_idle", "heartbeat"):
+        for name in ("keep_alive", "header_time", "body_idle", "heartbeat"):
             if getattr(self, name) <= 0:
                 raise ConfigurationError(f"The setting {name} must be above 0, not {getattr(self, name)}.")
+        for name in ("body_rate", "drain"):
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"The setting {name} must not be negative.")
         if not 0 <= self.port < 65_536:
             raise ConfigurationError(f"There is no port {self.port}.")
         for key in self.keys:

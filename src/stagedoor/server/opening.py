@@ -43,7 +43,9 @@ class Part:
         raise ContentRejected("A part of an upload has no pictures.", code="part")
 
 
-def open_core(uploads: Uploads | None, config: ServerConfig, *, management: bool) -> Core:
+def open_core(
+    uploads: Uploads | None, config: ServerConfig, *, management: bool, settings: Settings | None = None
+) -> Core:
     """Open what is not given.
 
     Raises:
@@ -60,6 +62,7 @@ def open_core(uploads: Uploads | None, config: ServerConfig, *, management: bool
         artwork=config.artwork,
         naming=config.naming,
         durability=config.durability,
+        settings=settings,
         bus=InlineBus(),  # the hub queues, and calls nobody
     )
     try:
