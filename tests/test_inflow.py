@@ -252,3 +252,32 @@ def test_what_a_wire_keeps_is_kept(house: House) -> None:
     wire = {"upload-metadata": "filename YQ=="}
     house.uploads.initiate(Offer("one", filename="a.mp4", contenttype="video", filesize=5, wire=wire))
     assert house.restart().get("one").wire == wire
+
+
+def test_finishing_puts_on_record_and_lets_go(house: House) -> None:
+    uploads = house.uploads
+    offered(uploads)
+    flow = uploads.inflow("one", offset=0)
+    flow.write(DATA[:600])
+    assert flow.finish().offset == 600
+    with pytest.raises(errors.Refused) as caught:
+        flow.write(b"x")
+    assert caught.value.code == "closed"
+    flow = uploads.inflow("one", offset=600)
+    flow.write(DATA[600:])
+    assert flow.finish().state is State.UPLOADCOMPLETE
+    assert flow.close() is None
+
+
+def test_finishing_with_a_wrong_checksum_keeps_nothing(house: House) -> None:
+    uploads = house.uploads
+    offered(uploads)
+    flow = uploads.inflow("one", offset=0, digest=("sha1", b"\0" * 20))
+    flow.write(DATA[:600])
+    with pytest.raises(errors.Refused) as caught:
+        flow.finish()
+    assert caught.value.code == "body_checksum_mismatch"
+    assert uploads.get("one").offset == 0
+    flow = uploads.inflow("one", offset=0)
+    flow.write(DATA)
+    assert flow.finish().state is State.UPLOADCOMPLETE

@@ -85,7 +85,7 @@ from .tasks import (
 if TYPE_CHECKING:
     from .content.naming import Scheme
 
-__all__ = ["Recovery", "Uploads"]
+__all__ = ["Inflow", "Recovery", "Uploads"]
 
 log = logging.getLogger(__name__)
 
@@ -1326,6 +1326,20 @@ class Inflow:
         self._from = self.offset
         return task
 
+    def finish(self) -> UploadTask:
+        """`commit`, and let go: the last of an inflow, at the price of one.
+
+        Raises:
+            Refused, StorageFull, StorageError, DataLost: As `commit`.
+        """
+        with self._engine._locked(self._task.id):
+            self._still_open()
+            try:
+                return self._commit()
+            finally:
+                self._over = self._over or _closed()
+                self._let_go()
+
     def close(self) -> UploadTask | None:
         """Let go. What was written is put on record, unless it had to have a checksum: then it is taken back.
 
@@ -1338,7 +1352,7 @@ class Inflow:
         with self._engine._locked(self._task.id):
             if self._over is not None:
                 return None
-            return self.end(Refused("This connection has let go of the upload.", code="closed"))
+            return self.end(_closed())
 
     def end(self, reason: UploadError) -> UploadTask | None:
         """Let go because of somebody else; the upload's lock is held."""
@@ -1379,6 +1393,10 @@ class Inflow:
     def _still_open(self) -> None:
         if self._over is not None:
             raise self._over
+
+
+def _closed() -> Refused:
+    return Refused("This connection has let go of the upload.", code="closed")
 
 
 @contextmanager

@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
 from attrs import define, field
 
-from ..engine import Uploads
-from ..errors import Refused, UploadError
+from ..engine import Inflow, Uploads
+from ..errors import Refused, TooLarge, UploadError
+from ..tasks import UploadTask
 from ..worker import Worker
 from .config import ServerConfig
 from .http import Body
 from .hub import Hub
 from .security import Gate
+from .tally import Tally
 
 __all__ = ["Core", "Flow"]
 
@@ -56,6 +58,7 @@ class Core:
         self.config = config
         self.gate = Gate.of(config)
         self.hub = Hub(uploads, backlog=config.backlog)
+        self.tally = Tally()
         self.draining = False
         self.started = time.time()
         self._worker = worker
@@ -64,21 +67,26 @@ class Core:
         self._inline = config.durability != "power"
         self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="stagedoor-server")
         self._flows: dict[tuple[Uploads, str], Flow] = {}
-        self._watch: asyncio.Task[None] | None = None
+        self._jobs: list[Callable[[], Coroutine[None, None, None]]] = [self._watch_flows]
+        self._running: list[asyncio.Task[None]] = []
+
+    def background(self, job: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Run a job of a wire from the start of the server to its stop, which cancels it."""
+        self._jobs.append(job)
 
     async def start(self) -> None:
         """Begin, on the event loop that serves."""
         self.hub.attach(asyncio.get_running_loop())
         if self._worker is not None:
             self._worker.start()
-        self._watch = asyncio.create_task(self._watch_flows())
+        self._running = [asyncio.create_task(job()) for job in self._jobs]
 
     async def stop(self) -> None:
-        """End everything; bodies under way have been told to let go before."""
-        self.draining = True
-        if self._watch is not None:
-            self._watch.cancel()
-        self.hub.close()
+        """End everything; bodies under way are told to let go, and what they had brought is kept."""
+        self.drain()
+        for job in self._running:
+            job.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
         if self._worker is not None:
             await asyncio.to_thread(self._worker.stop)
         if self._owned:
@@ -87,12 +95,17 @@ class Core:
                     await asyncio.to_thread(engine.close)
         self._threads.shutdown(wait=False)
 
+    @property
+    def managed(self) -> bool | None:
+        """Whether the management runs; ``None`` when it is somebody else's affair."""
+        return None if self._worker is None else self._worker.running
+
     def drain(self) -> None:
         """Tell everything under way to let go; what was received is kept."""
         self.draining = True
         self.hub.close()
         for flow in tuple(self._flows.values()):
-            flow.cancel(Refused("The server stops. What you sent is kept: go on when it is back.", code="draining"))
+            flow.cancel(_draining())
 
     # ── calls ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -110,14 +123,14 @@ class Core:
     # ── bodies ────────────────────────────────────────────────────────────────────────────────────────────────
 
     @contextmanager
-    def _flowing(self, engine: Uploads, uploadid: str) -> Iterator[Flow]:
+    def _flowing(self, engine: Uploads, uploadid: str, inflow: Inflow) -> Iterator[Flow]:
         """Keep an eye on the body that the current task receives; whoever sent to the same upload lets go."""
         task = asyncio.current_task()
         assert task is not None
-        flow = Flow(task, time.monotonic())
+        flow = Flow(task, inflow, time.monotonic())
         former = self._flows.get((engine, uploadid))
         if former is not None:
-            former.cancel(Refused("Another connection sends this upload now.", code="taken_over"))
+            former.cancel(_taken_over())
         self._flows[engine, uploadid] = flow
         try:
             yield flow
@@ -130,6 +143,16 @@ class Core:
             if self._flows.get((engine, uploadid)) is flow:
                 del self._flows[engine, uploadid]
 
+    async def take_over(self, engine: Uploads, uploadid: str) -> None:
+        """Whoever sends to an upload lets go at once, and what came is on record when this returns.
+
+        For clients that ask where to go on: their former connection may hang for minutes.
+        """
+        flow = self._flows.get((engine, uploadid))
+        if flow is not None:
+            flow.cancel(_taken_over())
+            await self._let_go(flow.inflow.close)
+
     async def take_in(
         self,
         engine: Uploads,
@@ -138,7 +161,7 @@ class Core:
         *,
         offset: int | None,
         digest: tuple[str, bytes] | None = None,
-    ) -> int:
+    ) -> UploadTask:
         """Store a body behind what an upload has; whatever ends it, what came is kept and put on record.
 
         Args:
@@ -149,16 +172,18 @@ class Core:
             digest: Name of a hash, and what it must give for the body: else nothing of it is kept.
 
         Returns:
-            The offset now on record.
+            The task, with the offset now on record.
 
         Raises:
             Disconnected: The client is gone; what came is kept.
+            Refused: ``taken_over``, ``too_slow``, ``draining``: what came is kept.
             UploadError: As `Uploads.inflow`.
         """
+        if self.draining:
+            raise _draining()
         inflow = await self.quick(engine.inflow, uploadid, offset=offset, digest=digest)
-        whole = False
         try:
-            with self._flowing(engine, uploadid) as flow:
+            with self._flowing(engine, uploadid, inflow) as flow:
                 committed = inflow.offset
                 while piece := await body.piece():
                     # In line, whatever the durability: a write into the page cache and a SHA-1 of some 64 KiB cost less
@@ -166,17 +191,15 @@ class Core:
                     inflow.write(piece)
                     flow.seen(len(piece))
                     if digest is None and inflow.offset - committed >= self.config.progress:
-                        await self.quick(inflow.commit)
+                        task = await self.quick(inflow.commit)
                         committed = inflow.offset
-                    if inflow.over is not None:
-                        break
-            if inflow.over is not None:
-                raise inflow.over
-            whole = True
-            task = await self.quick(inflow.commit)
-            return task.offset
+                        if inflow.over is not None:  # it is complete, and nothing may follow
+                            if await body.piece():
+                                raise TooLarge("More bytes came than the file has.", code="beyond_the_end")
+                            return task
+                return await self.quick(inflow.finish)
         finally:
-            if not whole or inflow.over is None:
+            if inflow.over is None:
                 await self._let_go(inflow.close)
 
     async def _let_go(self, close: Callable[[], object]) -> None:
@@ -206,6 +229,7 @@ class Flow:
 
     Attributes:
         task: Who receives it.
+        inflow: Where it goes.
         since: When it began, monotonic seconds.
         last: When the last piece came.
         received: Bytes.
@@ -213,6 +237,7 @@ class Flow:
     """
 
     task: asyncio.Task[object]
+    inflow: Inflow
     since: float
     last: float = field(init=False)
     received: int = 0
@@ -231,3 +256,11 @@ class Flow:
         if self.reason is None:
             self.reason = reason
             self.task.cancel()
+
+
+def _taken_over() -> Refused:
+    return Refused("Another connection has this upload now. Ask where it stands, and go on there.", code="taken_over")
+
+
+def _draining() -> Refused:
+    return Refused("The server stops. What you sent is kept: go on when it is back.", code="draining")
