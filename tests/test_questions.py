@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import attrs
 import pytest
 from attrs import evolve
 
+from stagedoor.cli import main
+from stagedoor.engine import Uploads
 from stagedoor.errors import Refused
 from stagedoor.explain import explain
 from stagedoor.lifecycle import State as S
@@ -213,3 +217,139 @@ def test_it_is_no_reason_to_refuse_anything(house: House) -> None:
     house.bring(S.IMPORTCOMPLETE)
     names: Mapping[str, str] = {**house.NAMES, "name": "Gamma"}
     assert house.bring(S.IMPORTCOMPLETE, "two", annotations=names).placed[0].path == "Alpha/Gamma.mp4"
+
+
+# ── the command line ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Shell:
+    """Commands in a directory of their own, and what they said."""
+
+    def __init__(self, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.path, self._capsys = path, capsys
+        self.err = ""
+
+    def run(self, *argv: str, status: int = 0) -> str:
+        self._capsys.readouterr()
+        got = main([*argv, "--durability", "none"])
+        out, self.err = self._capsys.readouterr()
+        assert got == status, f"{got}\n{out}\n{self.err}"
+        return out
+
+    def json(self, *argv: str, status: int = 0) -> Any:
+        return json.loads(self.run(*argv, "--json", status=status))
+
+    def song(self, name: str, seed: int, **tags: str) -> str:
+        from stagedoor.testing.sounds import song
+
+        pytest.importorskip("av", reason="needs the media extra")
+        said = {
+            "artist": "Björk",
+            "album": "Debut",
+            "date": "1993",
+            "title": f"Song {seed}",
+            "track": str(seed),
+            **tags,
+        }
+        (self.path / name).write_bytes(song("mp3", 0.5, seed=seed, **said))
+        return name
+
+    def files(self) -> list[str]:
+        return sorted(
+            str(p.relative_to(self.path / "Music")) for p in (self.path / "Music").rglob("*.*") if p.is_file()
+        )
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    for name in ("STAGEDOOR_DATA", "STAGEDOOR_MUSIC", "STAGEDOOR_ARTWORK", "STAGEDOOR_NAMING"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.chdir(tmp_path)
+    return Shell(tmp_path, capsys)
+
+
+def test_commands_show_the_questions_of_a_plan(shell: Shell) -> None:
+    shell.run("add", shell.song("1.mp3", 1), "--id", "one")
+    out = shell.run("add", shell.song("other.mp3", 2, artist="Bjork"), "--id", "two", status=5)
+    question = "The library has Björk. Is that Bjork?"
+    answers = "stagedoor annotate two answers.artist_similar=Bjork or"
+    assert question in out
+    for command in ("plan", "show", "explain"):  # offline, and still they know the library
+        before = _snapshot(shell.path)
+        out = " ".join(shell.run(command, "two", status=5 if command == "plan" else 0).split())
+        assert question in out
+        assert answers in out or command == "explain"
+        assert _snapshot(shell.path) == before
+    found = shell.json("plan", "two", status=5)["plan"]["questions"]
+    assert [(q["code"], q["options"]) for q in found] == [("artist_similar", ["Bjork", "Björk"])]
+    assert shell.json("import", "two", status=5)["code"] == "artist_similar"
+    shell.run("annotate", "two", "answers.artist_similar=Björk")
+    shell.run("import", "two")
+    assert shell.files() == ["Björk/1993 - Debut/1 Song 1.mp3", "Björk/1993 - Debut/2 Song 2.mp3"]
+    assert shell.json("plan", "two")["plan"]["questions"] == []
+
+
+def _snapshot(path: Path) -> list[tuple[str, int]]:
+    return sorted((str(p), p.stat().st_mtime_ns) for p in path.rglob("*"))
+
+
+def test_a_warning_is_no_reason_to_stop_and_no_code_of_one(shell: Shell) -> None:
+    shell.run("add", shell.song("1.mp3", 1), "--id", "one")
+    out = shell.run("add", shell.song("2.mp3", 2, artist="BJÖRK", album=""), "--id", "two", status=5)
+    assert "The annotation “albumname” is missing." in out
+    out = shell.run("add", "2.mp3", "--id", "two", "--plan", "--annotate", "albumname=Debut")
+    assert "! BJÖRK is filed under Björk, as the library has it." in out
+
+
+def test_a_file_that_is_there_is_replaced_when_somebody_says_so(shell: Shell) -> None:
+    shell.run("add", shell.song("1.mp3", 1), "--id", "one")
+    more = ("--annotate", "answers.album_exists=add", "--annotate", "answers.destination_exists=replace")
+    shell.song("better.mp3", 5, title="Song 1", track="1")
+    assert (
+        shell.json("add", "better.mp3", "--id", "two", *more[:2], status=5)["files"][0]["code"] == "destination_exists"
+    )
+    assert "instead of the one that is there" in shell.run("add", "better.mp3", "--id", "two", "--plan", *more)
+    shell.run("import", "two")
+    path = shell.path / "Music/Björk/1993 - Debut/1 Song 1.mp3"
+    assert path.read_bytes() == (shell.path / "better.mp3").read_bytes()
+    shell.run("undo", "two")
+    assert path.read_bytes() == (shell.path / "1.mp3").read_bytes()
+
+
+def test_songs_are_corrected_from_the_command_line(shell: Shell) -> None:
+    shell.run("add", shell.song("1.mp3", 1), "--id", "one", "--plan")
+    shell.run("annotate", "one", 'tracks={"1": {"title": "Other", "number": 7}}')
+    shell.run("import", "one")
+    assert shell.files() == ["Björk/1993 - Debut/7 Other.mp3"]
+
+
+def test_you_already_have_this(shell: Shell) -> None:
+    shell.run("add", shell.song("1.mp3", 1), "--id", "one")
+    assert "already have" not in shell.err
+    assert shell.json("add", "1.mp3", "--id", "one")["files"][0]["known"] == []  # it is the upload itself
+    found = shell.json("add", "1.mp3", "--id", "two", "--plan", status=5)["files"][0]
+    assert found["known"] == ["Björk/1993 - Debut/1 Song 1.mp3"]
+    said = shell.err.splitlines()
+    note = said.index("1.mp3: You already have this: Björk/1993 - Debut/1 Song 1.mp3")
+    assert note < said.index("1.mp3: sending")
+
+
+def test_naming(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    shell.run("add", shell.song("1.mp3", 1), "--id", "one", "--naming", "jellyfin")
+    assert shell.files() == ["Björk/Debut/Track 01 Song 1.mp3"]
+    monkeypatch.setenv("STAGEDOOR_NAMING", "beets")
+    shell.run("add", shell.song("2.mp3", 2), "--id", "two", "--plan")
+    assert shell.json("plan", "two")["plan"]["files"][0]["path"] == "Björk/Debut/02 Song 2.mp3"
+    path = shell.json("plan", "two", "--naming", "musicdb")["plan"]["files"][0]["path"]
+    assert path == "Björk/1993 - Debut/2 Song 2.mp3"
+    shell.run("add", "2.mp3", "--naming", "mine", status=2)
+    assert "There is no naming scheme 'mine'. There are musicdb, navidrome, beets, jellyfin." in shell.err
+    shell.run("plan", "two", "--naming", "mine", status=2)
+
+
+def test_a_server_may_own_the_directory_while_somebody_looks(shell: Shell) -> None:
+    shell.run("add", shell.song("1.mp3", 1), "--id", "one")
+    shell.run("add", shell.song("2.mp3", 2, artist="Bjork"), "--id", "two", status=5)
+    with Uploads.open("uploads", music="Music", durability="none"):
+        assert "Is that Bjork?" in shell.run("plan", "two", status=5)

@@ -29,6 +29,7 @@ import mimetypes
 import os
 import platform
 import resource
+import shlex
 import shutil
 import signal
 import stat
@@ -56,15 +57,17 @@ from .errors import ConfigurationError, InUse, StorageError, TaskNotFound, Uploa
 from .explain import Explanation, count, duration, explain, moment, size, stamp
 from .lifecycle import State, Trigger, due
 from .notices import Notice
-from .ports import Buffer, Clock
+from .ports import Buffer, Clock, Library
 from .session import Ports, Session
 from .settings import Settings
 from .tasks import (
     JSON,
+    Finding,
     InvalidDocument,
     Offer,
     Plan,
     UploadTask,
+    answered,
     check_id,
     evolve,
     extension_of,
@@ -392,7 +395,7 @@ class _Call:
             ConfigurationError: There is no uploads directory.
         """
         self._must_exist()
-        return Records(self.root, self.trees, self.clock)
+        return Records(self.root, self.trees, self.clock, self.options.naming)
 
     def _must_exist(self) -> None:
         if not os.path.isdir(self.root):
@@ -460,6 +463,7 @@ class _Call:
             self.root,
             music=self.music,
             artwork=self.artwork,
+            naming=self.options.naming,
             durability=self.options.durability,
             bus=InlineBus(),
             clock=self.clock,
@@ -517,9 +521,9 @@ def _read_only(path: str | None = None) -> OSError:
 class Records:
     """The documents in an uploads directory that somebody else may own, and all that `explain` needs of it."""
 
-    def __init__(self, root: str, trees: Mapping[str, str], clock: Clock) -> None:
+    def __init__(self, root: str, trees: Mapping[str, str], clock: Clock, naming: str = "musicdb") -> None:
         self.root, self.clock, self.settings = root, clock, Settings()
-        self._trees = trees
+        self._trees, self._naming = trees, naming
         self._tasks = os.path.join(root, "tasks")
         self._disk = _Looking()
         self.unreadable: dict[str, str] = {}
@@ -575,14 +579,22 @@ class Records:
 
     @cached_property
     def ports(self) -> Ports:
-        """For looking: directories are not made, and there is no music database."""
+        """For looking: neither directories nor a music database are made, and nothing is written."""
         from .content import builtin
-        from .library.memory import MemoryLibrary
 
-        contents, _ = builtin()
+        contents, _ = builtin(scheme=self._naming)
         trees = {name: LocalTree(name, path, "none", self._disk) for name, path in self._trees.items()}
         store = LocalBytes(self.root, durability="none", disk=self._disk)
-        return Ports(store, trees, MemoryLibrary(), {c.name: c for c in contents}, self.settings)
+        return Ports(store, trees, self._library(), {c.name: c for c in contents}, self.settings)
+
+    def _library(self) -> Library:
+        """The catalogue as it is now; without one that can be read, a library that knows nothing."""
+        from .library.catalogue import Catalogue
+        from .library.memory import NullLibrary
+
+        with suppress(UploadError, FileNotFoundError):
+            return Catalogue.look(os.path.join(self.root, "catalogue.sqlite"))
+        return NullLibrary()
 
 
 def _is_id(name: str) -> bool:
@@ -741,8 +753,9 @@ def _facts(call: _Call, task: UploadTask) -> Iterator[tuple[str, str]]:
                 yield f"content {key} {number}", _few(one)
         else:
             yield f"content {key}", _few(value) if isinstance(value, Mapping) else _value(value)
-    for finding in task.findings:
-        yield f"{finding.severity} {finding.code}", finding.sentence
+    for finding in (*task.findings, *_planned(call, task)):
+        is_open = finding.severity == "hold" and not answered(finding, task.annotations)
+        yield f"{finding.severity} {finding.code}", _asked(finding, task) if is_open else finding.sentence
     for root, where in _whereabouts(task, {}):
         yield f"in {root}", where
     if task.step is not None:
@@ -752,6 +765,16 @@ def _facts(call: _Call, task: UploadTask) -> Iterator[tuple[str, str]]:
     for name, then in (("created", task.created), ("updated", task.updated), ("expires", task.deadline)):
         yield name, "" if then is None else f"{stamp(then)} ({moment(then, now)})"
     yield "revision", f"{task.revision}"
+
+
+def _planned(call: _Call, task: UploadTask) -> Sequence[Finding]:
+    """What would be said of the plan now, where it is still to be carried out."""
+    if task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
+        return ()
+    try:
+        return Session(task, call.records.ports, call.clock()).plan.problems
+    except UploadError:
+        return ()
 
 
 def _whereabouts(task: UploadTask, trees: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -878,15 +901,28 @@ def _plan(call: _Call) -> int:
 
 
 def _plan_document(plan: Plan, task: UploadTask) -> dict[str, object]:
-    return {**attrs.asdict(plan), "questions": [attrs.asdict(question) for question in task.open_questions]}
+    return {**attrs.asdict(plan), "questions": [attrs.asdict(question) for question in _questions(plan, task)]}
+
+
+def _questions(plan: Plan, task: UploadTask) -> list[Finding]:
+    """What nobody has answered yet, about the content and about its place in the library."""
+    if task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
+        return []
+    return [*task.open_questions, *(problem for problem in plan.problems if problem.severity == "hold")]
+
+
+def _asked(question: Finding, task: UploadTask) -> str:
+    """A question, and the commands that answer it."""
+    answer = f"stagedoor annotate {task.id} answers.{question.code}"
+    ways = " or ".join(f"{answer}={shlex.quote(option)}" for option in question.options) or f"{answer}=ANSWER"
+    return f"{question.sentence} Answer it: {ways}"
 
 
 def _held(plan: Plan, task: UploadTask) -> list[str]:
     """What somebody has to say or mend before a plan can be carried out."""
     if task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
         return []
-    answer = f"stagedoor annotate {task.id} answers"
-    questions = [f"{q.sentence} Answer it: {answer}.{q.code}=ANSWER" for q in task.open_questions]
+    questions = [_asked(question, task) for question in _questions(plan, task)]
     return questions + [problem.sentence for problem in plan.problems if problem.severity == "reject"]
 
 
@@ -901,12 +937,16 @@ def _draw(call: _Call, plan: Plan, task: UploadTask) -> None:
                 at = branches
                 for part in file.path.split("/"):
                     at = at.setdefault(part, {})
-                notes[file.path] = "" if file.size is None else f"  ({size(file.size)})"
+                instead = ", instead of the one that is there" if file.replace and not task.placed else ""
+                notes[file.path] = "" if file.size is None else f"  ({size(file.size)}{instead})"
         for directory in () if task.placed else plan.directories:
             notes[directory.removeprefix(f"{root}/")] = "  (new)"
         call.out.say(f"{root}: {call.trees.get(root, 'this server has no such directory')}", "bold")
         for line in _branches(branches, notes):
             call.out.say(line)
+    for problem in plan.problems:
+        if problem.severity == "warn":
+            call.out.sign("warn", problem.sentence)
     for sentence in _held(plan, task):
         call.out.sign("bad", sentence)
 
@@ -1059,6 +1099,7 @@ class _Errand:
         status: Exit status.
         code: Stable code of what went wrong.
         sentences: How it ended.
+        known: Where the library had the same bytes before, relative to the music directory.
     """
 
     call: _Call
@@ -1073,6 +1114,7 @@ class _Errand:
     status: int = FINE
     code: str | None = None
     sentences: list[str] = attrs.field(factory=list)
+    known: Sequence[str] = ()
 
     def attempt(self, do: Callable[[], None]) -> None:
         """Do something, and keep what it raises as the end of this errand; others go on."""
@@ -1130,7 +1172,8 @@ class _Errand:
             task = self._arrived(uploads.annotate(self.uploadid, changed))
         self.plan = uploads.plan(self.uploadid)
         if held := _held(self.plan, task):
-            problems = [*(q.code for q in task.open_questions), *(p.code for p in self.plan.problems)]
+            rejected = [problem for problem in self.plan.problems if problem.severity == "reject"]
+            problems = [problem.code for problem in (*_questions(self.plan, task), *rejected)]
             hint = _hint(task) if "annotation_missing" in problems else []
             self.end(WAITING, problems[0], *held, *hint)
             return False
@@ -1158,6 +1201,7 @@ class _Errand:
             "status": self.status,
             "code": self.code,
             "sentences": self.sentences,
+            "known": list(self.known),
             "plan": None if self.plan is None or task is None else _plan_document(self.plan, task),
             "placed": [] if task is None else [attrs.asdict(file) for file in task.placed],
         }
@@ -1170,6 +1214,8 @@ class _Errand:
         out.sign(level, f"{self.name}: {self.sentences[0]}")
         for sentence in self.sentences[1:]:
             out.say(sentence, indent=2)
+        for path in self.known:
+            out.say(f"You already have this: {path}", indent=2)
         if task is None:
             return
         if not self.integrate and self.plan is not None and not _held(self.plan, task):
@@ -1366,6 +1412,12 @@ class _Bars:
             else:
                 self._progress.reset(self._tasks[name], total=total, doing=safe(what))
 
+    def note(self, name: str, sentence: str) -> None:
+        """Something that people should see now; it stays on the screen."""
+        with self._lock, suppress(BrokenPipeError):
+            self._screen.say(f"{name}: {sentence}")
+            self._screen.stream.flush()
+
     def at(self, name: str, done: int) -> None:
         """So many bytes are done."""
         if self._progress is not None:
@@ -1442,6 +1494,10 @@ class _Delivery:
             sha1=sha1,
             annotations=errand.annotations,
         )
+        if there is None:
+            errand.known = uploads.known(sha1)
+            for path in errand.known:
+                bars.note(self.path, f"You already have this: {path}")
         errand.task = uploads.initiate(offer)
         errand.uploadid = uploadid
         return errand.walk(uploads, stop, lambda task: self._send(uploads, task, stop, bars))
@@ -1978,6 +2034,10 @@ def _common(parser: argparse.ArgumentParser, *, defaults: bool) -> None:
         "--artwork", default=env("STAGEDOOR_ARTWORK"), metavar="DIR",
         help="its artwork ($STAGEDOOR_ARTWORK, or artwork beside the uploads directory)",
     )  # fmt: skip
+    add(
+        "--naming", default=env("STAGEDOOR_NAMING") or "musicdb", metavar="SCHEME",
+        help="how files are named: musicdb, navidrome, beets, jellyfin ($STAGEDOOR_NAMING, or musicdb)",
+    )  # fmt: skip
     add("--durability", default="power", choices=_DURABILITIES, help="what an acknowledgement survives (power)")
     add("--json", default=False, action="store_true", help="for scripts: one JSON document")
     add("-v", "--verbose", default=False, action="store_true", help="say what the library logs")
@@ -1995,8 +2055,11 @@ def _id(given: str) -> str:
         raise argparse.ArgumentTypeError(safe(error.sentence)) from None
 
 
-def _pair(given: str) -> tuple[str, str]:
+def _pair(given: str) -> tuple[str, JSON]:
     key, sign, value = given.partition("=")
     if not key or not sign:
         raise argparse.ArgumentTypeError(f"{safe(given)!r} is not KEY=VALUE")
+    if value.startswith("{"):  # as in tracks={"3": {"skip": true}}
+        with suppress(ValueError):
+            return key, json.loads(value)
     return key, value

@@ -826,17 +826,17 @@ def _without_leave(annotations: Mapping[str, JSON]) -> Mapping[str, JSON]:
 
 def _collision(taken: Sequence[PlannedFile]) -> Finding:
     """One sentence for all files of the library that are in the way."""
-    first, several = taken[0], len(taken) > 1
-    what = f"There is {first.path} in the {first.root} directory already. It is"
-    if several:
-        named = ", ".join(file.path.rpartition("/")[2] for file in taken[:3]) + ", …" * (len(taken) > 3)
-        what = f"{len(taken)} files of these names are in the {first.root} directory already: {named}. They are"
+    first, others = taken[0], len(taken) - 1
+    what, old = "It is", "old file is"
+    if others:
+        more = "So is another" if others == 1 else f"So are {others} more of the files"
+        what, old = f"{more}, and they are", "old files are"
     return Finding(
         "destination_exists",
         "reject",
-        f"{what} never overwritten: change the annotations, or remove the upload; or annotate "
-        f"answers.destination_exists with “replace”, and the old {'files are' if several else 'file is'} kept aside "
-        "for undo.",
+        f"There is {first.path} in the {first.root} directory already. {what} never overwritten: change the "
+        "annotations, or remove the upload; or annotate answers.destination_exists with “replace”, and the "
+        f"{old} kept aside for undo.",
         options=("replace",),
     )
 

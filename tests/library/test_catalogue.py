@@ -1113,3 +1113,47 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
             catalogue.forget(uid_of(done + 1))
             assert catalogue.counts().videos == done - done // 3
             assert catalogue.check() == []
+
+
+# ── looking only ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("alive", [True, False], ids=["somebody has it open", "nobody has it open"])
+def test_looking_changes_nothing(tmp_path: Path, alive: bool) -> None:
+    path = tmp_path / "a catalogue?#%.sqlite"
+    owner = Catalogue.open(path)
+    owner.add_album("Björk", "Debut", "1993")
+    if not alive:
+        owner.close()
+    before = {p.name: (p.stat().st_mtime_ns, p.stat().st_size) for p in tmp_path.iterdir()}
+    with Catalogue.look(path) as seen:
+        assert list(seen.find_artists("bjork")) == ["Björk"]
+        assert len(seen.find_albums("Björk", "Debut", None)) == 1
+        with pytest.raises(StorageError):
+            seen.add_album("Somebody", "Else")
+    assert {p.name: (p.stat().st_mtime_ns, p.stat().st_size) for p in tmp_path.iterdir()} == before
+    owner.close()
+
+
+def test_looking_sees_what_the_owner_writes(tmp_path: Path) -> None:
+    with Catalogue.open(tmp_path / "c.sqlite") as owner:
+        owner.add_album("A", "B")
+        with Catalogue.look(tmp_path / "c.sqlite") as seen:
+            owner.add_album("C", "D")
+            assert list(seen.find_artists("C")) == ["C"]
+
+
+def test_looking_makes_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Catalogue.look(tmp_path / "none.sqlite")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_looking_at_what_is_no_catalogue_of_ours(tmp_path: Path) -> None:
+    path = tmp_path / "c.sqlite"
+    path.write_bytes(b"no database, but long enough to look like a file" * 99)
+    with pytest.raises(StorageError):
+        Catalogue.look(path)
+    path.write_bytes(b"")
+    with pytest.raises(ConfigurationError, match="older schema"):
+        Catalogue.look(path)

@@ -27,6 +27,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
+from pathlib import Path
 from threading import Lock
 from types import TracebackType
 from typing import Final, Self
@@ -61,7 +62,7 @@ from .entries import (
     entry_not_found,
 )
 from .rows import SONG_FIELDS, VIDEO_FIELDS, candidates, keep_album, one, put, set_picture, settling, upload_of
-from .schema import check_sqlite, prepare, transaction
+from .schema import check_sqlite, prepare, prepare_to_look, transaction
 
 __all__ = ["Catalogue"]
 
@@ -182,6 +183,37 @@ class Catalogue:
                 connection.close()
                 raise
         return cls(connection, name)
+
+    @classmethod
+    def look(cls, path: str | os.PathLike[str]) -> Self:
+        """Open a catalogue that is there to answer questions, and nothing else; another process may own it.
+
+        Nothing is written, not even beside the file. Whatever would change something is a `StorageError`.
+
+        Args:
+            path: Of the file.
+
+        Raises:
+            FileNotFoundError: There is none.
+            ConfigurationError: The file belongs to another version or to another program.
+            StorageError: It cannot be opened, or it is damaged.
+        """
+        check_sqlite()
+        place = Path(path).absolute()
+        place.stat()
+        # Without a log nobody has the file open, so it may be taken as it is. Else SQLite would make a log to read it.
+        log = place.with_name(place.name + "-wal")
+        how = "mode=ro" if log.exists() else "mode=ro&immutable=1"
+        with _translated(place.name):
+            connection = sqlite3.connect(
+                f"{place.as_uri()}?{how}", uri=True, timeout=1.0, isolation_level=None, check_same_thread=False
+            )
+            try:
+                prepare_to_look(connection, str(place))
+            except BaseException:
+                connection.close()
+                raise
+        return cls(connection, place.name)
 
     def close(self) -> None:
         """Wait for the call under way and close the file. Idempotent; anything else is refused from now on."""

@@ -10,7 +10,7 @@ from typing import Final
 from ..errors import ConfigurationError
 from ..names import match_key, search_words, similar_key
 
-__all__ = ["FOUND", "MIGRATIONS", "check_sqlite", "prepare", "transaction"]
+__all__ = ["FOUND", "MIGRATIONS", "check_sqlite", "prepare", "prepare_to_look", "transaction"]
 
 _APPLICATION_ID: Final = 0x53444F52
 """``SDOR`` in the file's header: how we know our own."""
@@ -412,11 +412,9 @@ def prepare(connection: sqlite3.Connection, place: str, durable: bool) -> None:
         ConfigurationError: The file is not ours to open, or its file system cannot do what is needed.
         sqlite3.Error: It cannot be opened, or it is damaged.
     """
-    connection.row_factory = sqlite3.Row
+    _equip(connection)
     if connection.execute("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'").fetchone() is None:
         raise ConfigurationError("Python's SQLite was built without full-text search (FTS5), the catalogue needs it.")
-    for name, function in _FUNCTIONS.items():
-        connection.create_function(name, 1, function, deterministic=True)
     _check_ours(connection, place)  # before the first change, and switching to WAL is one
     mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
     if mode != "wal" and place != ":memory:":
@@ -430,6 +428,24 @@ def prepare(connection: sqlite3.Connection, place: str, durable: bool) -> None:
         for step in MIGRATIONS[_check_ours(connection, place) :]:
             for statement in step:
                 connection.execute(statement)
+
+
+def prepare_to_look(connection: sqlite3.Connection, place: str) -> None:
+    """Bring a connection that only reads into order; its file stays as it is.
+
+    Raises:
+        ConfigurationError: The file is not ours, or has another schema than the present one.
+        sqlite3.Error: It cannot be opened, or it is damaged.
+    """
+    _equip(connection)
+    if _check_ours(connection, place) != len(MIGRATIONS):
+        raise ConfigurationError(f"The catalogue {place!r} has an older schema; the next start of the server mends it.")
+
+
+def _equip(connection: sqlite3.Connection) -> None:
+    connection.row_factory = sqlite3.Row
+    for name, function in _FUNCTIONS.items():
+        connection.create_function(name, 1, function, deterministic=True)
 
 
 def _check_ours(connection: sqlite3.Connection, place: str) -> int:
