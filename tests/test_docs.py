@@ -35,6 +35,7 @@ from attrs import field, frozen
 
 import stagedoor
 from stagedoor import errors
+from stagedoor.content.decoding import SENTENCES
 from stagedoor.lifecycle import ROWS, STORED_STATES
 from stagedoor.testing import stores
 
@@ -229,6 +230,43 @@ def test_every_code_in_the_source_has_a_line() -> None:
             assert set(re.findall(r'Finding\(\s*"([a-z_]+)"', source)) <= told, path.name
     for name in errors.__all__:
         assert getattr(errors, name).default_code in told, name
+
+
+OUTCOMES = {"reject": "refused", "hold": "asked", "warn": "told"}
+
+
+def test_every_outcome_of_content_has_a_line() -> None:
+    """Looked for in another way than the tables are made, which follow calls."""
+    told = {severity: {cells[0] for cells in _cells("content.md", name)} for severity, name in OUTCOMES.items()}
+    for path in (Path(stagedoor.__file__).parent / "content").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        for code, severity in re.findall(r'Finding\(\s*"(\w+)",\s*"(\w+)"', source):
+            assert code in told[severity], path.name
+        for code in re.findall(
+            r'\b(?:ContentRejected|FieldRejected)\((?:(?!\b(?:raise|return|def)\b).)*?code="(\w+)"', source, re.DOTALL
+        ):
+            # A cover that was there and is not any more: the album is imported without.
+            assert code in told["reject"] | {"no_picture"}, path.name
+        assert set(re.findall(r'RejectedError\(\s*"(\w+)"', source)) <= told["reject"], path.name
+    assert SENTENCES.keys() <= told["reject"]
+    codes = {cells[0] for cells in _cells("reference/errors.md", "codes")}
+    assert set().union(*told.values()) <= codes
+
+
+def test_outcomes_name_the_step(tables: ModuleType) -> None:
+    """A few that are known."""
+    found = tables.outcomes()
+    assert found["reject"]["frame_too_large"][0] == {("video", "preprocess"), ("video", "artwork")}
+    assert found["reject"]["not_audio"][0] == {("album", "preprocess")}
+    assert found["reject"]["archive_bomb"][0] == {("album", "preprocess"), ("album", "integrate")}
+    assert found["reject"]["annotation_missing"][0] == {(name, "plan") for name in ("album", "artwork", "video")}
+    assert found["reject"]["not_an_image"][0] == {("artwork", "preprocess"), ("artwork", "integrate")}
+    assert found["hold"]["artist_similar"][0] == {("album", "plan"), ("video", "plan")}
+    assert found["warn"]["tags_repaired"][0] == {("album", "preprocess")}
+    for codes in found.values():
+        for code, (_, sentences) in codes.items():
+            assert sentences, code
+            assert "…" not in sentences, code
 
 
 def test_every_class_of_error_has_a_line() -> None:

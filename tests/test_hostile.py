@@ -523,6 +523,17 @@ def test_every_line_of_the_table_is_tested() -> None:
     assert {case.line for case in CASES} | {"names", "artists"} == set(LINES)
 
 
+def test_the_documentation_says_what_becomes_of_each() -> None:
+    page = (Path(__file__).parents[1] / "docs/content.md").read_text(encoding="utf-8")
+    for outcome, name in (("reject", "refused"), ("hold", "asked"), ("warn", "told")):
+        table = page.partition(f"<!-- table: {name} -->")[2].partition("<!-- end -->")[0]
+        lines = {line.split("`")[1]: line.split("|")[2] for line in table.splitlines() if line.startswith("| `")}
+        for case in CASES:
+            if case.outcome == outcome:
+                steps = [group for group in lines[case.code].split(";") if f"`{case.contenttype}`" in group]
+                assert any("preprocess" in group for group in steps), case
+
+
 # ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 BAD_NAMES: Final[Mapping[str, str]] = {
