@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from attrs import frozen
 
@@ -84,21 +85,38 @@ def installed(tools: Tools, taken: set[str] | frozenset[str] = frozenset()) -> S
         ConfigurationError: One cannot be loaded, or has a name that another one has; the sentence says whose it is.
     """
     found: dict[str, ContentType] = {}
+    owners = dict.fromkeys(taken, "stagedoor")
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         package = point.dist.name if point.dist is not None else point.value
-        if point.name in taken or point.name in found:
+        if point.name in owners:
             raise ConfigurationError(
-                f"The package {package} registers the content type {point.name!r}, which is there already. Remove one."
+                f"The package {package} registers the content type {point.name!r}, which is there already, from "
+                f"{owners[point.name]}. Remove one of the two."
             )
         try:
-            content: ContentType = point.load()(tools)
+            content: object = point.load()(tools)
         except Exception as error:  # a stranger's code: whatever it is, say whose
             raise ConfigurationError(
                 f"The content type {point.name!r} of the package {package} cannot be loaded: {error!r}."
             ) from error
-        if content.name != point.name:
-            raise ConfigurationError(
-                f"The package {package} registers {point.name!r}, but its content type is called {content.name!r}."
-            )
-        found[content.name] = content
+        problem = _problem(content, point.name)
+        if problem:
+            raise ConfigurationError(f"The package {package} registers {point.name!r}, but {problem}.")
+        owners[point.name] = package
+        found[point.name] = cast("ContentType", content)
     return tuple(found.values())
+
+
+_MEMBERS: Final = ("name", "has_artwork", "preprocess", "plan", "import_", "illustrate")
+
+
+def _problem(content: object, name: str) -> str:
+    missing = [member for member in _MEMBERS if not hasattr(content, member)]
+    if missing:
+        return f"that is no content type: it has no {missing[0]}"
+    called = getattr(content, "name", None)
+    if called != name:
+        return f"its content type is called {called!r}"
+    if not re.fullmatch(r"[a-z][a-z0-9]{0,31}", name):
+        return "a content type is called by up to 32 small letters and digits"
+    return ""
