@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeAlias, TypeVar
 
 from attrs import define, field
 
@@ -25,6 +25,9 @@ from .tally import Tally
 __all__ = ["Core", "Flow"]
 
 log = logging.getLogger(__name__)
+
+LetGo: TypeAlias = Callable[[str, UploadError], None]
+"""Told the id of an upload, and why somebody else has it now."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,6 +70,7 @@ class Core:
         self._inline = config.durability != "power"
         self._threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="stagedoor-server")
         self._flows: dict[tuple[Uploads, str], Flow] = {}
+        self._holders: dict[tuple[Uploads, str], LetGo] = {}
         self._jobs: list[Callable[[], Coroutine[None, None, None]]] = [self._watch_flows]
         self._running: list[asyncio.Task[None]] = []
 
@@ -128,9 +132,7 @@ class Core:
         task = asyncio.current_task()
         assert task is not None
         flow = Flow(task, inflow, time.monotonic())
-        former = self._flows.get((engine, uploadid))
-        if former is not None:
-            former.cancel(_taken_over())
+        self._displace(engine, uploadid)
         self._flows[engine, uploadid] = flow
         try:
             yield flow
@@ -142,6 +144,35 @@ class Core:
         finally:
             if self._flows.get((engine, uploadid)) is flow:
                 del self._flows[engine, uploadid]
+
+    def hold(self, engine: Uploads, uploadid: str, let_go: LetGo) -> None:
+        """A connection that is asked for the bytes of an upload has it from now on; whoever sends to it lets go.
+
+        Args:
+            engine: `uploads` or `parts`.
+            uploadid: The upload.
+            let_go: Called on the event loop when somebody else has the upload.
+        """
+        if not self.holds(engine, uploadid, let_go):
+            self._displace(engine, uploadid)
+            self._holders[engine, uploadid] = let_go
+
+    def holds(self, engine: Uploads, uploadid: str, let_go: LetGo) -> bool:
+        """Whether nobody else has had it since `hold`."""
+        return self._holders.get((engine, uploadid)) == let_go
+
+    def release(self, engine: Uploads, uploadid: str, let_go: LetGo) -> None:
+        """It is not asked any more."""
+        if self.holds(engine, uploadid, let_go):
+            del self._holders[engine, uploadid]
+
+    def _displace(self, engine: Uploads, uploadid: str) -> None:
+        former = self._flows.get((engine, uploadid))
+        if former is not None:
+            former.cancel(_taken_over())
+        holder = self._holders.pop((engine, uploadid), None)
+        if holder is not None:
+            holder(uploadid, _taken_over())
 
     async def take_over(self, engine: Uploads, uploadid: str) -> None:
         """Whoever sends to an upload lets go at once, and what came is on record when this returns.
