@@ -36,6 +36,7 @@ from .errors import Refused, TaskNotFound, UploadError
 from .lifecycle import ROWS, By, Kind, Phase, State, Trigger, due, row_taken
 from .notices import Notice, NoticeKind
 from .ports import Clock, ContentType, EventBus, Library, Subscriber
+from .protocols.musicdb import waits_for_annotation
 from .settings import Settings
 from .tasks import SPECIFICATION_KEYS, Event, Offer, UploadTask, to_dict
 from .worker import Worker
@@ -791,7 +792,7 @@ class UploadManager:
         return done
 
     def _integrate(self, name: str, before: UploadTask, trigger_import: bool) -> bool:
-        if _waits_for_annotation(before):
+        if waits_for_annotation(before):
             log.error("%s: the import of upload %s was undone; it has to be annotated first", name, before.id)
             return False
         try:
@@ -936,13 +937,6 @@ def _failed(task: UploadTask, trigger: Trigger) -> bool:
         return False
     row = row_taken(trigger, State(line.source), State(line.dest))
     return row is not None and row.kind is Kind.FAILURE
-
-
-def _waits_for_annotation(task: UploadTask) -> bool:
-    for line in reversed(task.history):
-        if line.trigger in (Trigger.ANNOTATE, Trigger.UNDO):
-            return line.trigger == Trigger.UNDO
-    return False
 
 
 def _bring_up_to_date(task: Task, record: Task) -> None:

@@ -16,7 +16,7 @@ import orjson
 from attrs import field, frozen
 
 from ..errors import TooLarge
-from ..lifecycle import State
+from ..lifecycle import State, Trigger
 from ..notices import Notice, NoticeKind
 from ..tasks import JSON, Annotations, Offer, UploadTask, check_annotations, thaw
 from .messages import JSONLimits, Message, MessageError, coalescing_key, encode_task, key_matches, parse_object
@@ -39,6 +39,7 @@ __all__ = [
     "key_matches",
     "parse_call",
     "parse_packet",
+    "waits_for_annotation",
 ]
 
 
@@ -245,6 +246,17 @@ def _chunk(arguments: Mapping[str, Any], limits: Limits) -> UploadChunk:
         return UploadChunk(uploadid, binascii.a2b_hex(digits))
     except ValueError:  # binascii.Error, and text that is not ASCII
         raise _bad("chunkdata", "must be an even number of hexadecimal digits", "invalid_argument") from None
+
+
+def waits_for_annotation(task: UploadTask) -> bool:
+    """Whether MusicDB's client has to annotate an upload before it is integrated: its import was undone.
+
+    That client integrates an artwork as soon as it hears ``preprocessed``, and would undo the undo.
+    """
+    for line in reversed(task.history):
+        if line.trigger in (Trigger.ANNOTATE, Trigger.UNDO):
+            return line.trigger == Trigger.UNDO
+    return False
 
 
 # ── answers and notices ───────────────────────────────────────────────────────────────────────────────────────
