@@ -58,7 +58,7 @@ def settle_artist(task: UploadTask, around: Surroundings, artist: str, problems:
             return Artist(artist, artist)
         meant = _find(around, str(answer))
         return meant if isinstance(meant, Artist) else Artist(str(answer), str(answer))
-    if naming.component(found.name) != naming.component(artist):
+    if unicodedata.normalize("NFC", found.name) != unicodedata.normalize("NFC", artist):  # else nobody sees why
         sentence = f"{artist} is filed under {found.name}, as the library has it."
         problems.append(Finding("artist_matched", "warn", sentence))
     return found
