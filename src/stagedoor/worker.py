@@ -59,6 +59,11 @@ class Worker:
                 self.uploads.work.wake()
                 dispatcher.join(1.0)
 
+    @property
+    def running(self) -> bool:
+        """Whether the dispatcher is alive."""
+        return self._dispatcher is not None and self._dispatcher.is_alive()
+
     def step(self) -> bool:
         """Do the next thing that is due, now and in this thread.
 

@@ -61,6 +61,10 @@ class LocalQueue:
                 self._changed.wait(timeout)
             self._woken = False
 
+    def __len__(self) -> int:
+        """Uploads for which something is, or will be, due."""
+        return len(self._due)
+
     def wake(self) -> None:
         """See `WorkQueue.wake`."""
         with self._changed:

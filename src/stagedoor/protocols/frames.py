@@ -54,7 +54,9 @@ from ..tasks import JSON, thaw
 from .messages import JSONLimits, Message, MessageError, coalescing_key, encode_task, parse_object
 
 __all__ = [
+    "CLIENT",
     "HEADER_SIZE",
+    "SERVER",
     "VERSION",
     "Annotate",
     "Ask",
@@ -480,16 +482,17 @@ class Heartbeat:
 
 ServerMessage: TypeAlias = "Welcome | Ask | Stop | Told | Tasks | Done | Error | Heartbeat"
 
-_CLIENT: Final[Mapping[str, type]] = {
+CLIENT: Final[Mapping[str, type]] = {
     "hello": Hello, "initiate": Initiate, "declare": Declare, "claim": Claim, "release": Release,
     "annotate": Annotate, "plan": Plan, "request": Request, "integrate": Integrate, "import": Import,
     "retry": Retry, "undo": Undo, "remove": Remove, "list": ListTasks,
 }  # fmt: skip
-_SERVER: Final[Mapping[str, type]] = {
+SERVER: Final[Mapping[str, type]] = {
     "welcome": Welcome, "ask": Ask, "stop": Stop, "notice": Told, "tasks": Tasks, "done": Done, "error": Error,
     "heartbeat": Heartbeat,
 }  # fmt: skip
-_NAMES: Final[Mapping[type, str]] = {cls: name for table in (_CLIENT, _SERVER) for name, cls in table.items()}
+"""The classes of messages by their ``type``: of a client, and of the server."""
+_NAMES: Final[Mapping[type, str]] = {cls: name for table in (CLIENT, SERVER) for name, cls in table.items()}
 
 
 # ── text frames ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -502,7 +505,7 @@ def parse_client(text: str | bytes, limits: Limits) -> ClientMessage:
         MessageError: ``too_large``, ``too_deep``, ``invalid_json``, ``unknown_type``, ``invalid_argument``; with the
             number of the request where it could be read.
     """
-    message: ClientMessage = _parse(text, limits.json, _CLIENT)
+    message: ClientMessage = _parse(text, limits.json, CLIENT)
     return message
 
 
@@ -513,7 +516,7 @@ def parse_server(text: str | bytes, *, max_bytes: int = 256 << 20) -> ServerMess
         MessageError: As `parse_client`.
     """
     limits = JSONLimits(max_bytes=max_bytes, max_values=max_bytes, max_depth=64)
-    message: ServerMessage = _parse(text, limits, _SERVER)
+    message: ServerMessage = _parse(text, limits, SERVER)
     return message
 
 

@@ -33,6 +33,8 @@ class Request:
         headers: By lower-case name.
         query: As sent.
         body: What comes.
+        scope: The server's.
+        route: The route that answers, as its template, once it is known; for the metrics.
     """
 
     method: str
@@ -42,6 +44,7 @@ class Request:
     query: bytes
     body: Body
     scope: Scope
+    route: str = ""
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive) -> Request:

@@ -15,6 +15,8 @@ from .config import ServerConfig
 __all__ = ["Gate"]
 
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OURS = frozenset({"same-origin", "none"})
 
 
 @frozen
@@ -34,8 +36,11 @@ class Gate:
         """From the server's settings."""
         return cls(config, Cors(config.origins))
 
-    def check(self, headers: Mapping[str, str], *, secure: bool) -> None:
+    def check(self, headers: Mapping[str, str], *, secure: bool, method: str = "GET") -> None:
         """Refuse foreign hosts and foreign pages.
+
+        A browser that sends no ``Origin`` still says where a request comes from (``Sec-Fetch-Site``, Fetch Metadata):
+        what may change something is then taken from our own pages, and from the user's own hand, only.
 
         Raises:
             Refused: ``forbidden``.
@@ -49,6 +54,8 @@ class Gate:
                 f"Pages of {origin[:100]} may not use this server. Its owner can allow them (origins).",
                 code="forbidden",
             )
+        if origin is None and method not in _SAFE and headers.get("sec-fetch-site", "none") not in _OURS:
+            raise Refused("Pages of other sites may not change anything on this server.", code="forbidden")
 
     def authorize(self, headers: Mapping[str, str]) -> None:
         """Refuse whoever has no key, when keys are set.
