@@ -43,6 +43,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias, cast
 
 import attrs
@@ -52,12 +53,16 @@ from . import __version__
 from .adapters.disk import Disk
 from .adapters.inprocess import InlineBus
 from .adapters.local import LocalBytes, LocalTree
+from .commands import Usual
+from .commands import serve as serving
+from .commands import upload as uploading
 from .engine import Uploads
 from .errors import ConfigurationError, InUse, StorageError, TaskNotFound, UploadError, WrongState
 from .explain import Explanation, count, duration, explain, moment, size, stamp
 from .lifecycle import State, Trigger, due
 from .notices import Notice
 from .ports import Buffer, Clock, Library
+from .server.whereabouts import look_up
 from .session import Ports, Session
 from .settings import Settings
 from .tasks import (
@@ -439,6 +444,9 @@ class _Call:
             owner = _owner(self.root)
             if owner is not None and owner[1]:
                 sentence = f"{sentence} Process {owner[0]} is: {owner[1]}"
+            address = look_up(Path(self.root), owner[0] if owner is not None and owner[0] > 0 else None)
+            if address is not None:
+                sentence = f"{sentence} It serves {address} (stagedoor upload --server {address} sends files there)."
         if self.options.json:
             code = error.code if isinstance(error, UploadError) else "os_error"
             self.out.json({"error": {"code": code, "sentence": sentence, "status": status}})
@@ -1908,7 +1916,7 @@ def _fish(parser: argparse.ArgumentParser, commands: Mapping[str, argparse.Argum
                 yield f"complete -c stagedoor -n '{when}' {' '.join(words)}{value}{choices}"
         if _takes_id(command):
             yield f"complete -c stagedoor -n '{when}' -a '(stagedoor list --quiet 2>/dev/null)'"
-        elif name == "add":
+        elif name in ("add", "upload"):
             yield f"complete -c stagedoor -n '{when}' -F"
 
 
@@ -2007,6 +2015,8 @@ def _parser() -> argparse.ArgumentParser:
     command("doctor", _doctor, "Look whether everything here can work.")
     shell = command("completion", _completion, "Print a script that completes commands in a shell.", "bash|zsh|fish")
     shell.add_argument("shell", choices=("bash", "zsh", "fish"))
+    for module in (serving, uploading):
+        module.register(command)
     return top
 
 
@@ -2015,7 +2025,8 @@ def _common(parser: argparse.ArgumentParser, *, defaults: bool) -> None:
     group = parser.add_argument_group("common options")
 
     def add(*names: str, default: object, **how: Any) -> None:
-        group.add_argument(*names, default=default if defaults else argparse.SUPPRESS, **how)
+        usual = Usual(default) if isinstance(default, str) else default
+        group.add_argument(*names, default=usual if defaults else argparse.SUPPRESS, **how)
 
     env = os.environ.get
     add(
