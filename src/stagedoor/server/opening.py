@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-
-from attrs import evolve
+import time
 
 from ..adapters.inprocess import InlineBus
 from ..adapters.local import DirectoryLock, LocalBytes, LocalTasks
 from ..engine import Uploads
 from ..errors import ContentRejected
 from ..library.memory import NullLibrary
-from ..ports import Illustrated, Library, Preprocessed, Source, Surroundings
+from ..ports import Clock, Illustrated, Library, Preprocessed, Source, Surroundings, WorkItem
 from ..settings import Settings
 from ..tasks import Plan, UploadTask
 from ..worker import Worker
@@ -66,7 +65,7 @@ def open_core(
         bus=InlineBus(),  # the hub queues, and calls nobody
     )
     try:
-        parts = open_parts(config, opened.settings)
+        parts = open_parts(config, opened.settings, clock=opened.clock)
         worker = Worker(opened, threads=config.workers) if management else None
         return Core(opened, config, parts=parts, worker=worker)
     except BaseException:
@@ -74,8 +73,33 @@ def open_core(
         raise
 
 
-def open_parts(config: ServerConfig, settings: Settings) -> Uploads:
-    """An engine for the pieces of tus concatenations. They are no uploads: nobody hears of them, nothing is done."""
+class _NoWork:
+    """The work queue of parts: nothing is ever done with them, and what is due for nobody must not be kept."""
+
+    def submit(self, item: WorkItem) -> None:
+        """See `WorkQueue.submit`."""
+
+    def take(self, now: float) -> WorkItem | None:
+        """See `WorkQueue.take`."""
+        return None
+
+    def wait(self, now: float, timeout: float | None) -> None:
+        """See `WorkQueue.wait`."""
+
+    def wake(self) -> None:
+        """See `WorkQueue.wake`."""
+
+    def close(self) -> None:
+        """See `WorkQueue.close`."""
+
+
+def open_parts(config: ServerConfig, settings: Settings, *, clock: Clock = time.time) -> Uploads:
+    """An engine for the pieces of tus concatenations. They are no uploads: nobody hears of them, nothing is done.
+
+    Raises:
+        InUse: Another process owns the directory.
+        ConfigurationError: It cannot work like this.
+    """
     root = os.path.join(os.path.abspath(config.data), "parts")
     lock = DirectoryLock(root)
     try:
@@ -86,8 +110,10 @@ def open_parts(config: ServerConfig, settings: Settings) -> Uploads:
             trees={},
             library=NullLibrary(),
             contents=[Part()],
-            settings=evolve(settings),
+            settings=settings,
             bus=InlineBus(),
+            work=_NoWork(),
+            clock=clock,
             resources=[lock.close, store.release],
         )
     except BaseException:
