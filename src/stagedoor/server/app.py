@@ -92,7 +92,7 @@ class Application:
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         status = 0
-
+        request: Request | None = None
         wire = Wire.HTTP
         more: tuple[tuple[str, str], ...] = _SECURITY
 
@@ -107,8 +107,9 @@ class Application:
             request = Request.of(scope, receive)
             origin = request.headers.get("origin")
             more = (*_SECURITY, *self.core.gate.cors.headers(origin))
-            _, wire, handler, guarded = self._route(request.path)
-            self.core.gate.check(request.headers, secure=request.secure)
+            prefix, wire, handler, guarded = self._route(request.path)
+            request.route = prefix
+            self.core.gate.check(request.headers, secure=request.secure, method=request.method)
             if self.core.gate.cors.is_preflight(request.method, request.headers):
                 more = (*_SECURITY, *self.core.gate.cors.preflight(origin))
                 await respond(telling, Answer(204))
@@ -130,6 +131,10 @@ class Application:
             unexpected = Refused("Something went wrong here. The server's log has the details.", code="unexpected")
             await respond(telling, problem(unexpected, wire))
         finally:
+            if request is not None:
+                self.core.tally.request(request.route, request.method, status)
+                if request.body.received:
+                    self.core.tally.received[wire.value] += request.body.received
             log.debug("%s %r %d %.1f ms", scope["method"], scope["path"], status, 1e3 * (time.perf_counter() - began))
 
     def _route(self, path: str) -> tuple[str, Wire, Handler, bool]:
