@@ -1,4 +1,4 @@
-"""The model is worth its time: four planted bugs, each found within a thousand examples."""
+"""The model is worth its time: four planted bugs, each found within some thousand examples."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def quiet() -> Iterator[None]:
 
 
 def found(model: type[UploadsModel]) -> AssertionError | UploadError | None:
-    """What the model has to say, within a thousand examples."""
+    """What the model has to say, within some thousand examples."""
     try:
         run_state_machine_as_test(
             model,
             settings=settings(
-                max_examples=1000,
+                max_examples=4000,
                 stateful_step_count=30,
                 deadline=None,
                 derandomize=True,
