@@ -175,6 +175,19 @@ def test_the_earlier_upload_cannot_be_undone_first(house: House) -> None:
         house.uploads.undo("a")
 
 
+def test_the_same_bytes_replace_nothing(house: House) -> None:
+    """Else the undo of the earlier upload would take the later one's file for its own."""
+    house.bring(S.IMPORTCOMPLETE, "a", data=b"fine a")
+    before = library(house)
+    house.bring(S.PREPROCESSED, "b", data=b"fine a", annotations={**house.NAMES, **LEAVE})
+    task = house.uploads.integrate("b")
+    assert (task.state, task.code) == (S.INTEGRATIONFAILED, "already_there")
+    assert f"{WHERE} is there already, byte for byte" in str(task.message)
+    assert library(house) == before
+    house.uploads.undo("a")
+    assert library(house) == ({}, {}, {})
+
+
 def test_a_replacement_is_replaced(there: House) -> None:
     states = [library(there)]
     for uploadid in "abc":

@@ -553,6 +553,13 @@ class Session:
                     f"{len(missing)} of {len(plan.files)} planned files were not made, {min(missing)[1]} among them.",
                     code="cannot_produce",
                 )
+            if same := [file.path for file in placed if file.replaced == file.sha256]:
+                # Nothing would be won, and nobody could tell whose file it is: not even the undo of the earlier upload.
+                raise ContentRejected(
+                    f"{same[0]} is there already, byte for byte, and is not replaced. Leave it out, or remove the "
+                    "upload.",
+                    code="already_there",
+                )
         if self.failure is not None:
             return None
         # As planned, whatever order suited the producer.
