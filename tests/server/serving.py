@@ -144,6 +144,14 @@ class Served:
         return connection
 
 
+def answer(connection: socket.socket) -> bytes:
+    """The head of what comes back."""
+    got = b""
+    while b"\r\n\r\n" not in got and (more := connection.recv(65_536)):
+        got += more
+    return got
+
+
 @contextmanager
 def serve(app: App, **options: Any) -> Iterator[Served]:
     """Run a server on a free port of the loopback interface."""

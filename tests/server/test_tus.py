@@ -17,7 +17,7 @@ import pytest
 from stagedoor.lifecycle import State
 from stagedoor.server.concatenation import Assembly
 
-from .serving import Arrival, Reply, Served, Wires, core_of, serve, settle, standing
+from .serving import Arrival, Reply, Served, Wires, answer, core_of, serve, settle, standing
 
 if TYPE_CHECKING:
     from conftest import House
@@ -74,14 +74,6 @@ def stored(house: House, path: str) -> bytes:
     task = house.uploads.get(id_of(path))
     with house.uploads.ports.bytes.open(task.key) as file:
         return file.read()
-
-
-def answer(connection: socket.socket) -> bytes:
-    """The head of what comes back."""
-    got = b""
-    while b"\r\n\r\n" not in got and (more := connection.recv(65_536)):
-        got += more
-    return got
 
 
 # ── the core protocol ─────────────────────────────────────────────────────────────────────────────────────────
