@@ -1,0 +1,191 @@
+"""What MusicDB's client shows: the list of uploads that goes with every notification, made once for all who listen.
+
+The list is kept in memory and follows the notices; the store is asked once, when the first client comes. It holds the
+uploads that changed last, up to `LIST` bytes of JSON: some hundred. An album's task may take tens of kilobytes, uploads
+are kept for a month, and the list goes to every client with each change of state: with thousands of uploads a complete
+one would be megabytes a notification. ``GetUploads`` returns all of them, up to `EVERYTHING` bytes, newest first as
+well. Whoever needs more takes pages, from the other dialect or from the API.
+
+An upload that is being removed is in no list: its id is not valid any more, and nobody would hear when it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import Final
+
+from ...lifecycle import State
+from ...notices import Notice
+from ...protocols.messages import encode_task
+from ...protocols.musicdb import encode_notice, encode_uploads
+from ...tasks import UploadTask
+from ..core import Core
+from .connection import Told
+
+__all__ = ["EVERYTHING", "LIST", "Board", "Documents"]
+
+LIST: Final = 512 << 10
+"""Bytes of JSON of the tasks in a list that goes with a notification."""
+EVERYTHING: Final = 32 << 20
+"""Bytes of JSON of the tasks in an answer to ``GetUploads``."""
+
+
+class Documents:
+    """Tasks as JSON, each encoded once though both dialects tell of it."""
+
+    def __init__(self) -> None:
+        self._task: UploadTask | None = None
+        self._document = b""
+
+    def of(self, task: UploadTask) -> bytes:
+        """See `encode_task`."""
+        if task is not self._task:
+            self._document = encode_task(task)
+            self._task = task
+        return self._document
+
+
+class _Entry:
+    """An upload in the list; encoded when the list is made, which is far less often than its offset changes."""
+
+    __slots__ = ("document", "task")
+
+    def __init__(self, task: UploadTask, document: bytes | None = None) -> None:
+        self.task = task
+        self.document = document
+
+
+class Board:
+    """The list of uploads, and what MusicDB's clients hear. On the event loop, but for what is said otherwise.
+
+    Args:
+        core: The server.
+        documents: Shared with the other dialect.
+        size: Bytes of a list, see `LIST`.
+    """
+
+    def __init__(self, core: Core, documents: Documents, *, size: int = LIST) -> None:
+        self._core = core
+        self._documents = documents
+        self._size = size
+        self._users = 0
+        self._entries: dict[str, _Entry | None] = {}  # the newest last; `None` for what is gone, while it is filled
+        self._filling: asyncio.Task[None] | None = None
+        self._list: bytes | None = None
+        self._collecting: asyncio.Task[bytes] | None = None
+        core.hub.tap(self._note)
+
+    async def enter(self) -> None:
+        """A client needs the list; `leave` ends that."""
+        self._users += 1
+        if self._users == 1:
+            self._filling = asyncio.create_task(self._fill())
+        try:
+            if self._filling is not None:
+                await asyncio.shield(self._filling)
+        except BaseException:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """A client needs it no more; without any, nothing is kept."""
+        self._users -= 1
+        if not self._users:
+            self._entries, self._list, self._filling = {}, None, None
+
+    def document(self, task: UploadTask) -> bytes:
+        """A task as JSON."""
+        return self._documents.of(task)
+
+    def encode(self, notice: Notice) -> Told:
+        """A notice as MusicDB's clients hear it."""
+        message = encode_notice(
+            notice,
+            chunk_size=self._core.uploads.settings.chunk_size,
+            uploadslist=self.uploadslist,
+            task=None if notice.task is None else self._documents.of(notice.task),
+        )
+        return Told(message.payload, message.key, notice=notice)
+
+    def uploadslist(self) -> bytes:
+        """The uploads that changed last, as `encode_uploads` makes them."""
+        if self._list is None:
+            chosen, size = list[_Entry](), 0
+            while self._entries:
+                entry = self._entries.popitem()[1]
+                if entry is None:
+                    continue
+                if entry.document is None:
+                    entry.document = self._documents.of(entry.task)
+                size += len(entry.document)
+                if size > self._size and chosen:
+                    break
+                chosen.append(entry)
+            # What did not fit is forgotten: it comes back when it changes.
+            self._entries = {entry.task.id: entry for entry in reversed(chosen)}
+            self._list = _in_order((entry.task, entry.document or b"") for entry in chosen)
+        return self._list
+
+    async def everything(self) -> bytes:
+        """All uploads, for ``GetUploads``; several who ask at a time share one answer."""
+        if self._collecting is None:
+            self._collecting = asyncio.create_task(self._core.slow(self._collect_all))
+            self._collecting.add_done_callback(self._collected)
+        return await asyncio.shield(self._collecting)
+
+    def _collect_all(self) -> bytes:
+        return _in_order(self._newest(EVERYTHING))
+
+    def _collected(self, task: asyncio.Task[bytes]) -> None:
+        self._collecting = None
+        if not task.cancelled():
+            task.exception()  # whoever waits has it
+
+    def _note(self, notice: Notice) -> None:
+        if not self._users:
+            return
+        self._list = None
+        self._entries.pop(notice.uploadid, None)
+        if notice.task is not None and notice.task.state is not State.REMOVE:
+            self._entries[notice.uploadid] = _Entry(notice.task)
+        elif self._filling is not None:
+            self._entries[notice.uploadid] = None
+
+    async def _fill(self) -> None:
+        found = await self._core.slow(self._newest, self._size)
+        if self._filling is not asyncio.current_task():
+            return  # everybody has left
+        # What changed meanwhile is newer than what was found.
+        entries: dict[str, _Entry | None] = {
+            task.id: _Entry(task, document) for task, document in reversed(found) if task.id not in self._entries
+        }
+        entries.update((key, entry) for key, entry in self._entries.items() if entry is not None)
+        self._entries, self._list, self._filling = entries, None, None
+
+    def _newest(self, size: int) -> list[tuple[UploadTask, bytes]]:
+        """The uploads that changed last, newest first, up to so many bytes; in any thread."""
+        uploads, found = self._core.uploads, list[tuple[UploadTask, bytes]]()
+        summaries = uploads.list()
+        # No task takes less than this; so the others need not be sorted.
+        for summary in heapq.nlargest(min(len(summaries), size // _LEAST), summaries, key=attrgetter("updated")):
+            task = uploads.find(summary.id)
+            if task is None or task.state is State.REMOVE:
+                continue
+            document = encode_task(task)
+            size -= len(document)
+            if size < 0 and found:
+                break
+            found.append((task, document))
+        return found
+
+
+_LEAST: Final = 256
+
+
+def _in_order(tasks: Iterable[tuple[UploadTask, bytes]]) -> bytes:
+    """In the order of creation, so that a list on a screen does not jump."""
+    ordered = sorted(tasks, key=lambda pair: (pair[0].created, pair[0].id))
+    return encode_uploads((task.contenttype, document) for task, document in ordered)

@@ -1,0 +1,294 @@
+"""MusicDB's dialect on a connection: `stagedoor.protocols.musicdb` has the packets.
+
+Chunks carry no offset. MusicDB's web client answers every request for a chunk that it hears for an upload whose file it
+holds, in the order in which it hears them; so each connection that declared an upload remembers which offsets it was
+asked for, and a chunk belongs to the oldest of them. Whether the connection is the one that may write is another
+question: the one that declared the upload last is, on whatever wire (`Core.hold`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from attrs import define, field
+
+from ...errors import OffsetMismatch, Refused, StorageFull, TaskNotFound, UploadError
+from ...lifecycle import State
+from ...notices import Notice, NoticeKind
+from ...protocols.messages import Message, MessageError
+from ...protocols.musicdb import (
+    HEARTBEAT,
+    AnnotateUpload,
+    Call,
+    GetUploads,
+    InitiateUpload,
+    IntegrateUpload,
+    Limits,
+    Method,
+    Packet,
+    RemoveUpload,
+    UploadChunk,
+    answer,
+    parse_call,
+    parse_packet,
+    waits_for_annotation,
+)
+from ...tasks import UploadTask
+from .board import Board
+from .connection import Connection, Told
+
+__all__ = ["MusicDB", "hold_back"]
+
+_INLINE: Final = 1 << 20
+"""Characters of a packet that are read in line: 2 ms for MusicDB's own chunks. Larger ones are read in a thread."""
+_UNANSWERED: Final = 1_000
+"""Requests for chunks of an upload that may be without an answer before a connection has to declare it again."""
+
+_UNFINISHED: Final = (State.WAITFORCHUNK, State.UPLOADFAILED)
+
+_Read: TypeAlias = "tuple[Packet, Call | UploadError]"
+
+
+def hold_back(notice: Notice) -> Told:
+    """The encoder of those whose dialect is not known yet: the notice itself, to be encoded later."""
+    key = f"progress {notice.uploadid}" if notice.kind is NoticeKind.CHUNK_REQUEST else None
+    return Told(b"", key, notice=notice)
+
+
+@define(eq=False)
+class _File:
+    """An upload that this connection has declared.
+
+    Attributes:
+        uid: Of the upload, so that another one with the same id gets none of its chunks.
+        asked: Offsets that the client was asked for, oldest first.
+    """
+
+    uid: str | None = None
+    asked: deque[int] = field(factory=deque)
+
+    def is_about(self, task: UploadTask) -> None:
+        """What was asked for before was another upload, if this is one."""
+        if self.uid != task.uid:
+            self.uid = task.uid
+            self.asked.clear()
+
+
+class MusicDB:
+    """See `Dialect`."""
+
+    def __init__(self, connection: Connection, board: Board) -> None:
+        self._connection = connection
+        self._core = connection.core
+        self._board = board
+        settings = self._core.uploads.settings
+        self._limits = Limits(
+            max_chunk=settings.max_chunk,
+            max_annotations=settings.max_annotations,
+            max_annotation_depth=settings.max_annotation_depth,
+        )
+        self._files: dict[str, _File] = {}
+        self._beginning: asyncio.Task[None] | None = None
+        self._entered = False
+        self._closed = False
+
+    @property
+    def encoder(self) -> Callable[[Notice], Told]:
+        """See `Dialect`."""
+        return self._board.encode
+
+    @property
+    def heartbeat(self) -> Message:
+        """See `Dialect`."""
+        return HEARTBEAT
+
+    async def begin(self) -> None:
+        """The client is known: it is told everything from now on."""
+        if self._beginning is None:
+            self._beginning = self._connection.spawn(self._begin())
+        if not self._entered:
+            await self._beginning
+
+    async def _begin(self) -> None:
+        listener = self._connection.listener
+        if listener.encoder is not hold_back:
+            listener.retune(hold_back)
+        await self._board.enter()
+        if self._closed:
+            self._board.leave()
+            return
+        self._entered = True
+        waiting = listener.take()
+        listener.retune(self.encoder)
+        for message in waiting:
+            held = message.notice if isinstance(message, Told) else None
+            listener.put(message if held is None else self._board.encode(held))
+        self._connection.open()
+
+    async def close(self) -> None:
+        """See `Dialect`."""
+        self._closed = True
+        for uploadid in tuple(self._files):
+            self._core.release(self._core.uploads, uploadid, self._lost)
+        self._files.clear()
+        if self._entered:
+            self._entered = False
+            self._board.leave()
+
+    def tick(self) -> None:
+        """See `Dialect`."""
+
+    def sending(self, notice: Notice) -> None:
+        """See `Dialect`: what the client is asked for is what it is going to send."""
+        file = self._files.get(notice.uploadid)
+        if file is None:
+            return
+        if notice.kind is NoticeKind.CHUNK_REQUEST and notice.task is not None:
+            file.is_about(notice.task)
+            file.asked.append(notice.offset)
+            if len(file.asked) > _UNANSWERED:
+                self._forget(notice.uploadid)
+        elif notice.task is not None and notice.task.uid == file.uid and notice.state not in _UNFINISHED:
+            self._forget(notice.uploadid)
+
+    # ── packets ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def take(self, frame: str | bytes) -> None:
+        """See `Dialect`."""
+        try:
+            if isinstance(frame, bytes):
+                raise MessageError("Chunks are hexadecimal here, or say hello first.", code="invalid_frame")
+            if len(frame) > _INLINE:
+                read = await self._core.slow(self._read, frame)
+            else:
+                read = self._read(frame)
+        except MessageError as error:
+            if not self._core.config.keys:
+                await self.begin()
+            if self._entered:
+                self._refuse("", error)
+            return
+        if read is None:
+            return  # a wrong key: dropped, as the contract has it
+        await self.begin()
+        packet, call = read
+        result: bytes | None = None
+        uploadid = _id_of(packet)
+        try:
+            if isinstance(call, UploadError):
+                raise call
+            result = await self._do(packet, call)
+        except (TaskNotFound, StorageFull):
+            pass  # the engine has told everybody
+        except UploadError as error:
+            if not isinstance(call, InitiateUpload):  # of these the engine has told everybody
+                self._refuse(uploadid, error)
+        message = answer(packet, result)
+        if message is None:
+            return
+        if packet.method is Method.BROADCAST:
+            self._core.hub.tell(self.encoder, message)
+        else:
+            self._connection.say(message)
+
+    def _read(self, text: str) -> _Read | None:
+        """A packet and its call; the call is not looked at before the key is known to be right."""
+        packet = parse_packet(text, self._limits)
+        if not self._core.gate.knows(packet.key):
+            return None
+        try:
+            return packet, parse_call(packet, self._limits)
+        except UploadError as error:
+            return packet, error
+
+    async def _do(self, packet: Packet, call: Call) -> bytes | None:
+        core, uploads = self._core, self._core.uploads
+        match call:
+            case InitiateUpload():
+                await self._initiate(call)
+            case UploadChunk():
+                await self._chunk(call)
+            case GetUploads():
+                if packet.method is Method.REQUEST:
+                    return await self._board.everything()
+                return self._board.uploadslist()
+            case AnnotateUpload():
+                await core.quick(uploads.annotate, call.uploadid, call.annotations)
+            case IntegrateUpload():
+                task = await core.slow(uploads.get, call.uploadid)
+                if waits_for_annotation(task):
+                    raise Refused("The import was undone. Annotate the upload before it is integrated.", code="undone")
+                await core.slow(uploads.request, call.uploadid, trigger_import=call.trigger_import)
+            case RemoveUpload():
+                await core.quick(uploads.remove, call.uploadid)
+        return None
+
+    async def _initiate(self, call: InitiateUpload) -> None:
+        core, uploadid = self._core, call.offer.id
+        # Before the engine asks for the first chunk: what is sent to the client has to be remembered.
+        known = uploadid in self._files
+        file = self._files.setdefault(uploadid, _File())
+        try:
+            task = await core.quick(core.uploads.initiate, call.offer)
+        except UploadError:
+            if not known:
+                self._files.pop(uploadid, None)
+            raise
+        if task.state is State.WAITFORCHUNK:
+            file.is_about(task)
+            core.hold(core.uploads, uploadid, self._lost)
+        else:
+            self._forget(uploadid)
+
+    async def _chunk(self, call: UploadChunk) -> None:
+        core, uploads, uploadid = self._core, self._core.uploads, call.uploadid
+        file = self._files.get(uploadid)
+        offset = file.asked.popleft() if file is not None and file.asked else None
+        task = await core.quick(uploads.get, uploadid)
+        if file is None or not core.holds(uploads, uploadid, self._lost):
+            raise Refused(
+                "This connection was not asked for chunks of this upload. Declare the upload here to go on with it.",
+                code="not_asked",
+            )
+        if offset is None or file.uid != task.uid:
+            raise Refused("One chunk for each request: this one was not asked for.", code="not_asked")
+        if offset < task.offset:
+            return  # it was asked for twice, and has come before: the request that followed is on its way
+        try:
+            await core.quick(uploads.receive, uploadid, offset=offset, data=call.data)
+        except OffsetMismatch:
+            if _stands(uploads.find(uploadid)) > offset:
+                return  # somebody who had the upload before put on record what had come
+            raise
+        core.tally.received["websocket"] += len(call.data)
+
+    def _lost(self, uploadid: str, reason: UploadError) -> None:
+        """Somebody else has the upload. What is asked for is remembered all the same: it is going to be answered."""
+
+    def _forget(self, uploadid: str) -> None:
+        self._files.pop(uploadid, None)
+        self._core.release(self._core.uploads, uploadid, self._lost)
+
+    def _refuse(self, uploadid: str, error: UploadError) -> None:
+        """A refusal concerns the one who asked, and nobody else."""
+        task = None
+        if uploadid:
+            try:
+                task = self._core.uploads.find(uploadid)
+            except UploadError:  # it is no id at all
+                task = None
+        notice = Notice(NoticeKind.INTERNAL_ERROR, uploadid, task, error.sentence, error.code)
+        told = self._board.encode(notice)
+        self._connection.say(Message(told.payload))
+
+
+def _stands(task: UploadTask | None) -> int:
+    return 0 if task is None else task.offset
+
+
+def _id_of(packet: Packet) -> str:
+    uploadid = packet.arguments.get("uploadid")
+    return uploadid[:1024] if isinstance(uploadid, str) else ""
