@@ -33,8 +33,9 @@ format: $(READY) ## Let ruff format and mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(READY) ## The engine against the bare loops it stands on (E1 to E3)
+bench: $(READY) ## The engine against the bare loops it stands on (E1 to E3), and songs into the library
 	@$(BIN)/python bench/engine.py
+	@$(BIN)/python bench/songs.py
 
 docs: $(READY) ## The documentation as HTML, without a warning
 	@$(BIN)/python -m pip install --quiet --group docs
