@@ -250,13 +250,13 @@ class Module:
                     yield from known
 
     def _loop(self, variable: ast.expr) -> Sequence[str]:
-        """What a variable of a loop over literals takes on."""
+        """What a variable of a loop over literals takes on; … for others."""
         for loop in ast.walk(self.tree):
             match loop:
                 case ast.For(target=ast.Name(id=name), iter=ast.Tuple(elts=items)) if name == ast.unparse(variable):
                     if any(node is variable for node in ast.walk(loop)):
                         return [str(ast.literal_eval(item)) for item in items]
-        raise LookupError(f"{self.path}: {ast.unparse(variable)} is no variable of a loop over literals")
+        return ["…"]
 
     def _looked_up(self, name: str, function: _Function | None) -> Mapping[str, ast.expr] | None:
         """The dictionary of the module in which a function looks a name up."""
