@@ -446,7 +446,7 @@ class _Call:
                 sentence = f"{sentence} Process {owner[0]} is: {owner[1]}"
             address = look_up(Path(self.root), owner[0] if owner is not None and owner[0] > 0 else None)
             if address is not None:
-                sentence = f"{sentence} It serves {address} (stagedoor upload --server {address} sends files there)."
+                sentence = f"{sentence.rstrip('.')}. It serves {address}: stagedoor upload sends files there."
         if self.options.json:
             code = error.code if isinstance(error, UploadError) else "os_error"
             self.out.json({"error": {"code": code, "sentence": sentence, "status": status}})

@@ -397,7 +397,11 @@ def test_the_log_is_json_when_wanted(serve: Any) -> None:
     assert server.wait() == 0
     lines = [json.loads(line) for line in server.told[1].splitlines()]
     assert {"time", "level", "logger", "message"} <= set(lines[0])
-    assert any("nowhere" in line["message"] for line in lines)
+    (access,) = (line for line in lines if "nowhere" in line["message"])
+    assert {name: access[name] for name in ("level", "wire", "status", "bytes")} == {
+        "level": "debug", "wire": "http", "status": 404, "bytes": 0,
+    }  # fmt: skip
+    assert access["ms"] >= 0
     assert "\x1b" not in server.told[1]
 
 

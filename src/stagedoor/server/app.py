@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
@@ -31,6 +32,8 @@ _SECURITY: Final = (
     ("Referrer-Policy", "no-referrer"),
     ("Cross-Origin-Resource-Policy", "same-site"),
 )
+
+_UPLOAD: Final = re.compile(r"/(?:files|(?:api/)?uploads)/([^/]+)")
 
 
 class Application:
@@ -135,7 +138,8 @@ class Application:
                 self.core.tally.request(request.route, request.method, status)
                 if request.body.received:
                     self.core.tally.received[wire.value] += request.body.received
-            log.debug("%s %r %d %.1f ms", scope["method"], scope["path"], status, 1e3 * (time.perf_counter() - began))
+            if log.isEnabledFor(logging.DEBUG):
+                _log_access(scope, request, wire, status, time.perf_counter() - began)
 
     def _route(self, path: str) -> tuple[str, Wire, Handler, bool]:
         for route in self._routes:
@@ -143,3 +147,15 @@ class Application:
             if prefix == "/" or path == prefix or path.startswith(prefix + "/"):
                 return route
         raise AssertionError("the last route takes everything")
+
+
+def _log_access(scope: Scope, request: Request | None, wire: Wire, status: int, seconds: float) -> None:
+    found = _UPLOAD.match("" if request is None else request.path)
+    told = {
+        "wire": wire.value,
+        "upload": None if found is None else found[1],
+        "status": status,
+        "bytes": 0 if request is None else request.body.received,
+        "ms": round(1e3 * seconds, 1),
+    }
+    log.debug("%s %s", scope["method"], scope["path"], extra=told)
