@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs diagrams campaign clean
+.PHONY: help demo test check format bench docs diagrams documents campaign clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ docs: $(READY) ## The documentation as HTML, without a warning
 
 diagrams: $(READY) ## The pictures and charts of the life cycle, from its table
 	@$(BIN)/python -m stagedoor.diagrams --write diagrams
+
+documents: $(READY) ## The OpenAPI and AsyncAPI documents, from what they describe
+	@$(BIN)/python -m stagedoor.server.api.documents --write docs
 
 campaign: $(READY) ## The model for minutes, on every set of adapters
 	@STAGEDOOR_EXAMPLES=3000 $(BIN)/python -m pytest tests/test_model.py -q

@@ -9,7 +9,9 @@ remembers what it saw of each revision, and hands out a page that may be short a
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 import threading
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -347,11 +349,13 @@ def _remove(keys: list[_Key], key: _Key) -> None:
 
 # ── cursors ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-_CURSOR: Final = re.compile(r"(i|n(?P<updated>[0-9a-fx.p+-]{1,40}))~(?P<id>[A-Za-z0-9][A-Za-z0-9._-]{0,127})")
+_CURSOR: Final = re.compile(r"(?:i|n(?P<updated>[0-9a-f]{16}))~(?P<id>[A-Za-z0-9][A-Za-z0-9._-]{0,127})")
+_DOUBLE: Final = struct.Struct(">d")
 
 
 def _cursor(key: _Key, order: Order) -> str:
-    return f"i~{key[1]}" if order == "id" else f"n{key[0].hex()}~{key[1]}"
+    """Made of characters that need no escape in an address."""
+    return f"i~{key[1]}" if order == "id" else f"n{_DOUBLE.pack(key[0]).hex()}~{key[1]}"
 
 
 def _after(cursor: str | None, order: Order) -> _Key | None:
@@ -359,10 +363,7 @@ def _after(cursor: str | None, order: Order) -> _Key | None:
         return None
     found = _CURSOR.fullmatch(cursor)
     if found is not None and (found["updated"] is None) == (order == "id"):
-        if order == "id":
-            return 0.0, found["id"]
-        try:
-            return float.fromhex(found["updated"]), found["id"]
-        except (ValueError, OverflowError):
-            pass
+        updated = 0.0 if order == "id" else _DOUBLE.unpack(bytes.fromhex(found["updated"]))[0]
+        if not math.isnan(updated):
+            return updated, found["id"]
     raise WireError("This cursor is of another list. Begin at the first page.", code="invalid_cursor")
