@@ -138,11 +138,6 @@ def test_songs(kind: Kind, server: Server) -> None:
     server.take_back(before)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a cover's free name is looked for at the start of the integration, and taken only after the import: of two "
-    "songs of one album that are there together, the second one ends in importfailed, destination_exists",
-)
 def test_songs_of_one_album_that_come_one_by_one(server: Server) -> None:
     """As people do who drop a directory of songs."""
     cover = media.still_cover((640, 640))
@@ -163,6 +158,9 @@ def test_songs_of_one_album_that_come_one_by_one(server: Server) -> None:
     for number in (1, 2):
         task = uploads.get(f"song-{number}")
         assert (task.state, task.code) == (State.IMPORTCOMPLETE, None)
+    covers = [[file for file in uploads.get(f"song-{number}").placed if file.root == "artwork"] for number in (1, 2)]
+    assert sorted(map(len, covers)) == [0, 4]  # the first one's cover is the album's
+    assert server.catalogue.albums()[0].cover == "Björk - Vespertine.jpg"
 
 
 PACKED: Mapping[str, Callable[[Mapping[str, bytes]], bytes]] = {

@@ -69,7 +69,11 @@ def test_a_document_of_schema_1_is_read() -> None:
         task,
         wire={},
         findings=tuple(attrs.evolve(f, options=()) for f in task.findings),
-        plan=attrs.evolve(task.plan, files=tuple(attrs.evolve(f, replace=False) for f in task.plan.files)),
+        plan=attrs.evolve(
+            task.plan,
+            files=tuple(attrs.evolve(f, replace=False) for f in task.plan.files),
+            artwork=tuple(attrs.evolve(f, optional=False) for f in task.plan.artwork),
+        ),
         placed=tuple(attrs.evolve(f, replaced=None) for f in task.placed),
     )
     assert load((GOLDEN / "task-schema-1.json").read_bytes(), expected_id="one") == former

@@ -660,8 +660,15 @@ class Session:
         with self._placing():
             made: Illustrated = self._content.illustrate(self.task, self._open)
             planned = {file.path: file for file in self.task.plan.artwork} if self.task.plan else {}
-            for path, data in made.files.items():
-                placed.append(self._place(planned.get(path) or PlannedFile("artwork", path), io.BytesIO(data)))
+            try:
+                for path, data in made.files.items():
+                    placed.append(self._place(planned.get(path) or PlannedFile("artwork", path), io.BytesIO(data)))
+            except Conflict as error:
+                if error.code != "destination_exists" or not all(file.optional for file in planned.values()):
+                    raise
+                log.info("upload %s goes without artwork: %s", self.task.id, error.sentence)
+                self._take_back()
+                return ()
             if made.files:
                 self.ports.library.illustrate(self.task.uid, made.directory, made.thumbnail, made.preview)
         return None if self.failure is not None else tuple(placed)

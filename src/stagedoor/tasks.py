@@ -329,6 +329,7 @@ class PlannedFile:
         size: In bytes, when known.
         sha256: When known.
         replace: Whether a file that has the name may be moved away: the user has decided.
+        optional: Whether it is left out, with all optional ones, when somebody else has the name by then.
     """
 
     root: str
@@ -337,6 +338,7 @@ class PlannedFile:
     size: int | None = None
     sha256: str | None = None
     replace: bool = False
+    optional: bool = False
 
 
 @frozen

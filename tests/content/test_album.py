@@ -600,10 +600,13 @@ def test_a_cover_without_a_name_is_left_out(album: Album) -> None:
     assert (len(plan.files), plan.artwork, codes(plan.problems)) == (1, (), ["no_cover"])
 
 
-def test_covers_never_take_a_name_that_is_there(album: Album) -> None:
+def test_a_cover_that_is_there_stays(album: Album) -> None:
+    """Of another disc, or of a song that came before: twenty songs need no twenty covers."""
     data = zipped({"1.mp3": a_song(), "cover.jpg": jpeg(90)})
-    plan = album.plan(looked_at(album, data), Around(paths={"artwork": ["Björk - Debut (50).jpg"]}))
-    assert plan.artwork[0].path == "Björk - Debut [2].jpg"
+    upload = looked_at(album, data)
+    plan = album.plan(upload, Around(paths={"artwork": ["Björk - Debut (50).jpg"]}))
+    assert (plan.artwork, codes(plan.problems)) == ((), ["cover_stays"])
+    assert album.illustrate(evolve(upload, plan=plan), of(data)).files == {}
 
 
 # ── integration and import ────────────────────────────────────────────────────────────────────────────────────

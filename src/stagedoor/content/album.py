@@ -21,7 +21,7 @@ from . import naming
 from .annotations import origin, release_year, text, yes_or_no
 from .artists import settle_artist
 from .corrections import corrected
-from .covers import SIZES, cover_names, free_cover
+from .covers import SIZES, cover_names, first_cover
 from .decoding import Decoder
 from .decoding.archive import ArchiveLimits, extract
 from .decoding.audio import embedded_cover
@@ -169,13 +169,22 @@ class Album:
         cover = task.content.get("cover")
         if isinstance(cover, Mapping):
             try:
-                stem = free_cover(around, self._scheme.cover.path(named))
+                stem = first_cover(around, self._scheme.cover.path(named))
             except ContentRejected as error:
                 problems.append(
                     Finding("no_cover", "warn", f"The cover has no name, and is left out. {error.sentence}")
                 )
+                stem = None
             else:
-                artwork = tuple(PlannedFile("artwork", path, word) for word, path in cover_names(stem).items())
+                if stem is None:  # of another disc, or of another song that came by itself
+                    problems.append(
+                        Finding(
+                            "cover_stays", "warn", "The album has a cover already; it stays. Send another as artwork."
+                        )
+                    )
+            if stem is not None:
+                names = cover_names(stem)
+                artwork = tuple(PlannedFile("artwork", path, word, optional=True) for word, path in names.items())
                 entry["cover"] = {"member": cover.get("member"), "embedded": cover.get("embedded") is True}
         return Plan(files=tuple(files), artwork=artwork, entry=entry, problems=tuple(problems))
 

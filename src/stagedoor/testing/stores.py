@@ -98,7 +98,7 @@ def full_task(uploadid: str = "one", **changes: object) -> UploadTask:
         "content": {"duration": 4.5, "streams": [{"codec": "h264"}]},
         "plan": Plan(
             files=(file,),
-            artwork=(PlannedFile("artwork", "Björk/Jóga/frame-1.jpg", "frame-1"),),
+            artwork=(PlannedFile("artwork", "Björk/Jóga/frame-1.jpg", "frame-1", optional=True),),
             directories=("music/Björk", "artwork/Björk", "artwork/Björk/Jóga"),
             entry={"artist": "Björk", "release": "1997"},
             problems=(Finding("odd_name", "warn", "The name is odd."),),
