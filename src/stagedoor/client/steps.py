@@ -428,7 +428,11 @@ def _declare(local: Local, facts: _Facts, patience: Patience) -> Steps[_Begun]:
     if answer.status == 200 and local.annotations:  # of an offer that was made before, only the first ones count
         said = json_ask("PATCH", f"api/uploads/{uploadid}", {"annotations": dict(local.annotations)})
         answered((yield from persist(said, patience)))
-    return _Begun(uploadid, str(task["state"]), int(task["offset"]), tuple(map(str, document.get("known", ()))))
+    offset: int | None = int(task["offset"])
+    if answer.status == 200 and task["state"] == "waitforchunk":
+        # Our former connection may hang still. Asking over tus ends it, and puts on record what it brought.
+        offset = yield from _where(uploadid, patience)
+    return _Begun(uploadid, str(task["state"]), offset or 0, tuple(map(str, document.get("known", ()))))
 
 
 def json_ask(method: str, url: str, document: JSON) -> Ask:
