@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench docs diagrams documents campaign clean
+.PHONY: help demo serve test check format bench docs diagrams documents campaign clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,10 @@ $(READY): pyproject.toml
 
 demo: $(READY) ## One real video, start to end, with a crash in the middle
 	@$(BIN)/python -m stagedoor.demo --dir .cache/demo
+
+serve: $(READY) ## A server on this machine, with its data in .cache/serve
+	@mkdir -p .cache/serve
+	@$(BIN)/python -m stagedoor serve --data .cache/serve/uploads --music .cache/serve/Music
 
 test: $(READY) ## All tests
 	@$(BIN)/python -m pytest -n auto

@@ -25,11 +25,14 @@ from stagedoor.content.decoding import DecoderLimits
 from stagedoor.content.decoding.archive import ArchiveLimits
 from stagedoor.content.video import Video
 from stagedoor.lifecycle import DEADLINE_STATES, DUE_STATES, ROWS, STORED_STATES, Row, State
+from stagedoor.server import loading
 from stagedoor.settings import Settings
 
 DOCS = Path(__file__).parent
 SOURCE = Path(stagedoor.__file__).parent
-SKIPPED = ("testing", "cli.py", "demo.py", "diagrams.py", "explain.py", "verify.py", "server")
+SKIPPED = (
+    "testing", "cli.py", "demo.py", "diagrams.py", "explain.py", "verify.py", "server", "client", "commands",
+)  # fmt: skip
 """Parts of the source that are programs or tools: their codes are not errors of the library."""
 
 _MARK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -687,6 +690,38 @@ def fields() -> str:
     )
 
 
+# ── configuration ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _configuration(found: Iterable[loading.Setting]) -> str:
+    def default(setting: loading.Setting) -> str:
+        shown = loading.shown(setting, setting.default)
+        return shown if shown == "–" else f"`{shown}`"
+
+    return table(
+        ("name", "kind", "default", "meaning"),
+        (
+            (
+                f"`{setting.name}`",
+                " *or* ".join(f"`{choice}`" for choice in setting.choices) or setting.kind.value,
+                default(setting),
+                _plain(setting.meaning),
+            )
+            for setting in found
+        ),
+    )
+
+
+def server() -> str:
+    """Every setting of the server."""
+    return _configuration(s for s in loading.SETTINGS.values() if not s.name.startswith("limits."))
+
+
+def limits() -> str:
+    """Every limit of the engine that a server's configuration can set."""
+    return _configuration(s for s in loading.SETTINGS.values() if s.name.startswith("limits."))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "states": states,
     "rows": rows,
@@ -700,6 +735,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "retention": retention,
     "schemes": schemes,
     "fields": fields,
+    "server": server,
+    "limits": limits,
 }
 
 
