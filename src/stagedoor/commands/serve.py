@@ -35,6 +35,7 @@ def register(command: Callable[..., argparse.ArgumentParser]) -> None:
         ("config", _config, "Show the configuration of the server, and where each value comes from."),
     ):
         made = command(name, run, sentence)
+        made.allow_abbrev = False  # else --keys would be taken for --keys-file, and a key for a name that may be shown
         made.add_argument(
             "--config", dest="config_file", metavar="FILE", help="the configuration ($STAGEDOOR_CONFIG, stagedoor.toml)"
         )

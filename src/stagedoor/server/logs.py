@@ -76,7 +76,13 @@ class JsonLines(_Lines):
         trace = self.trace(record)
         if trace:
             document["trace"] = trace
-        return self.clean(json.dumps(document, default=str))
+        # Before JSON writes some characters of a key in another way.
+        return json.dumps(
+            {
+                name: value if value is None or isinstance(value, int | float) else self.clean(str(value))
+                for name, value in document.items()
+            }
+        )
 
 
 def _visible(text: str) -> str:
