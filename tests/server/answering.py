@@ -1,4 +1,4 @@
-"""The API and the page behind the gate, as the application has them, on the engine of a house."""
+"""The whole application on the engine of a house, and Server-Sent Events as they come."""
 
 from __future__ import annotations
 
@@ -9,69 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from stagedoor.errors import UploadError
-from stagedoor.protocols.problems import problem
-from stagedoor.server.api import Api
-from stagedoor.server.core import Core
-from stagedoor.server.http import Disconnected, Receive, Request, Scope, Send, respond
-from stagedoor.server.page import Page
+from stagedoor.server.app import Application
 
 from .serving import PATIENCE, Served, core_of, serve
 
 if TYPE_CHECKING:
     from conftest import House
 
-__all__ = ["Doors", "Stream", "answering", "doors_of", "listening"]
-
-
-class Doors:
-    """The API and the page alone; the life of the core is the lifespan's."""
-
-    def __init__(self, core: Core) -> None:
-        self.core = core
-        self.api, self.page = Api(core), Page(core)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await receive()
-            await self.core.start()
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
-            await self.core.stop()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
-        status = 0
-
-        async def telling(message: Any) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        request = Request.of(scope, receive)
-        handler = self.api if request.path.startswith(("/api", "/metrics", "/healthz", "/readyz")) else self.page
-        try:
-            self.core.gate.check(request.headers, secure=request.secure, method=request.method)
-            if request.path not in ("/healthz", "/readyz") and handler is self.api:
-                self.core.gate.authorize(request.headers)
-            await handler(request, telling)
-        except Disconnected:
-            pass
-        except UploadError as error:
-            await respond(telling, problem(error))
-        self.core.tally.request(request.route, request.method, status)
-        self.core.tally.received["http"] += request.body.received
-
-
-def doors_of(house: House, **config: Any) -> Doors:
-    """Without a server: for tests that call it themselves."""
-    return Doors(core_of(house.uploads, parts=False, **config))
+__all__ = ["Stream", "answering", "listening"]
 
 
 @contextmanager
 def answering(house: House, *, worker: bool = False, **config: Any) -> Iterator[Served]:
-    """A server on the engine of a house."""
+    """A server on the engine of a house; its ``app`` is an `Application`."""
     config.setdefault("data", house.root / "served")
-    with serve(Doors(core_of(house.uploads, parts=False, worker=worker, **config))) as served:
+    with serve(Application(core_of(house.uploads, parts=False, worker=worker, **config))) as served:
         yield served
 
 

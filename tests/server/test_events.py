@@ -97,29 +97,29 @@ def test_a_stop_ends_the_streams(house: House) -> None:
         served = stack.enter_context(answering(house))
         stream = stack.enter_context(listening(served))
         stream.event()
-        doors: Any = served.app
-        doors.core.hub._loop.call_soon_threadsafe(doors.core.drain)
+        app: Any = served.app
+        app.core.hub._loop.call_soon_threadsafe(app.core.drain)
         stream.end()
 
 
 def test_whoever_leaves_is_forgotten(house: House, served: Served) -> None:
-    doors: Any = served.app
+    app: Any = served.app
     with listening(served) as stream:
         stream.event()
-        assert doors.core.hub.count() == 1
+        assert app.core.hub.count() == 1
 
     async def gone() -> None:
-        while doors.core.hub.count():
+        while app.core.hub.count():
             await asyncio.sleep(0)
 
-    asyncio.run_coroutine_threadsafe(gone(), doors.core.hub._loop).result(10)
+    asyncio.run_coroutine_threadsafe(gone(), app.core.hub._loop).result(10)
 
 
 def test_head_begins_no_stream(served: Served) -> None:
     reply = served("HEAD", "/api/events")
     assert (reply.status, reply["content-type"], reply.body) == (200, "text/event-stream", b"")
-    doors: Any = served.app
-    assert doors.core.hub.count() == 0
+    app: Any = served.app
+    assert app.core.hub.count() == 0
 
 
 # ── what is remembered ────────────────────────────────────────────────────────────────────────────────────────

@@ -121,8 +121,8 @@ def test_a_server_that_can_work_says_so(house: House) -> None:
 
 def test_a_management_that_does_not_run(house: House) -> None:
     with answering(house, worker=True) as served:
-        doors: Any = served.app
-        doors.core._worker.stop()
+        app: Any = served.app
+        app.core._worker.stop()
         assert not_ready(served) == ["no_management"]
         assert numbers(served)["stagedoor_management_up",] == 0
 
@@ -151,8 +151,8 @@ def test_an_engine_that_is_closed(closed: House) -> None:
 
 
 def test_a_server_that_stops(house: House, served: Served) -> None:
-    doors: Any = served.app
-    doors.core.draining = True
+    app: Any = served.app
+    app.core.draining = True
     assert not_ready(served) == ["draining"]
 
 

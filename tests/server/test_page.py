@@ -15,8 +15,8 @@ import pytest
 from stagedoor.server.http import Body, Request
 from stagedoor.server.page import POLICY, Page
 
-from .answering import answering, doors_of
-from .serving import Served
+from .answering import answering
+from .serving import Served, core_of
 
 if TYPE_CHECKING:
     from conftest import House
@@ -89,7 +89,7 @@ def test_the_scripts_make_no_markup_of_strings_and_ask_nobody_else(name: str) ->
 
 
 def test_below_a_mount_the_page_has_its_slash(house: House) -> None:
-    page: Page = doors_of(house).page
+    page = Page(core_of(house.uploads, parts=False))
 
     def ask(path: str) -> list[Any]:
         sent: list[Any] = []
