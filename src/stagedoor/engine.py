@@ -181,6 +181,7 @@ class Uploads:
         self.bus: EventBus = bus or ThreadedBus()
         self.recovery = Recovery()
         self._bytes, self._tasks = bytes, tasks
+        self._room = bytes if isinstance(bytes, Room) else None  # asked for each new upload: to look is not for free
         self.clock, self._ids, self._trace = clock, ids, trace
         self._locks: dict[str, _Lock] = {}
         self._lock = threading.Lock()
@@ -728,7 +729,7 @@ class Uploads:
             return TooLarge("There are too many uploads. Remove some that are done.", code="too_many_uploads")
         if self._counts[State.WAITFORCHUNK] >= settings.max_unfinished:
             return TooLarge("There are too many unfinished uploads. Finish or remove some.", code="too_many_unfinished")
-        if isinstance(self._bytes, Room) and self._bytes.free() - (offer.filesize or 0) < settings.free_floor:
+        if self._room is not None and self._room.free() - (offer.filesize or 0) < settings.free_floor:
             return StorageFull("There is not enough room on the server's disk for this file. Free some space.")
         return None
 

@@ -827,8 +827,11 @@ def write_document(disk: Disk, path: str, raw: bytes, *, sync: bool) -> None:
     temporary = os.path.join(directory, f".{name}.{threading.get_ident():x}.tmp")
     home = -1
     with storage_errors("recording a task"):
-        disk.unlink(temporary)
-        fd = disk.open(temporary, create=True)
+        try:
+            fd = disk.open(temporary, create=True)
+        except FileExistsError:  # of a process that was killed, or of a call that failed
+            disk.unlink(temporary)
+            fd = disk.open(temporary, create=True)
         try:
             try:
                 disk.write_at(fd, raw, 0)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Final, NoReturn, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -161,7 +162,12 @@ def base64_of(name: str, text: str) -> bytes:
 
 def http_date(time: float) -> str:
     """Seconds since the epoch as an IMF-fixdate (RFC 9110, section 5.6.7); a fraction of a second is cut away."""
-    seconds = min(max(int(time), 0), 253_402_300_799)  # the last second of the year 9999
+    return _date(min(max(int(time), 0), 253_402_300_799))  # the last second of the year 9999
+
+
+@lru_cache(maxsize=16)
+def _date(seconds: int) -> str:
+    """Uploads that are made within one second, or asked for again, expire at the same time."""
     return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True)
 
 

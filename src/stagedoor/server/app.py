@@ -11,11 +11,12 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from ..errors import Refused, UploadError
+from ..protocols import tus as tus_codec
 from ..protocols.fields import Answer
 from ..protocols.problems import Wire, problem
 from .api import Api
 from .core import Core
-from .http import Disconnected, Receive, Request, Scope, Send, respond
+from .http import Disconnected, Receive, Request, Scope, Send, place_of, respond
 from .page import Page
 from .resumable import Resumable
 from .tus import Tus
@@ -28,9 +29,9 @@ log = logging.getLogger("stagedoor.server")
 Handler = Callable[[Request, Send], Awaitable[None]]
 
 _SECURITY: Final = (
-    ("X-Content-Type-Options", "nosniff"),
-    ("Referrer-Policy", "no-referrer"),
-    ("Cross-Origin-Resource-Policy", "same-site"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-site"),
 )
 
 _UPLOAD: Final = re.compile(r"/(?:files|(?:api/)?uploads)/([^/]+)")
@@ -97,24 +98,24 @@ class Application:
         status = 0
         request: Request | None = None
         wire = Wire.HTTP
-        more: tuple[tuple[str, str], ...] = _SECURITY
+        more: tuple[tuple[bytes, bytes], ...] = _SECURITY
 
         async def telling(message: MutableMapping[str, Any]) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *((n.lower().encode(), v.encode()) for n, v in more)]
+                message["headers"] = [*message["headers"], *more]
             await send(message)
 
         try:
+            prefix, wire, handler, guarded = self._route(place_of(scope)[1])
             request = Request.of(scope, receive)
-            origin = request.headers.get("origin")
-            more = (*_SECURITY, *self.core.gate.cors.headers(origin))
-            prefix, wire, handler, guarded = self._route(request.path)
             request.route = prefix
+            origin = request.headers.get("origin")
+            more = (*_SECURITY, *_encoded(self.core.gate.cors.headers(origin)))
             self.core.gate.check(request.headers, secure=request.secure, method=request.method)
             if self.core.gate.cors.is_preflight(request.method, request.headers):
-                more = (*_SECURITY, *self.core.gate.cors.preflight(origin))
+                more = (*_SECURITY, *_encoded(self.core.gate.cors.preflight(origin)))
                 await respond(telling, Answer(204))
                 return
             if guarded:
@@ -124,7 +125,7 @@ class Application:
             pass
         except UploadError as error:
             if not status:
-                await respond(telling, problem(error, wire))
+                await respond(telling, _refusal(error, wire))
         except asyncio.CancelledError:
             raise
         except Exception:  # the edge: one request's fault stops no other (promise 9)
@@ -132,7 +133,7 @@ class Application:
             if status:
                 raise
             unexpected = Refused("Something went wrong here. The server's log has the details.", code="unexpected")
-            await respond(telling, problem(unexpected, wire))
+            await respond(telling, _refusal(unexpected, wire))
         finally:
             if request is not None:
                 self.core.tally.request(request.route, request.method, status)
@@ -159,3 +160,12 @@ def _log_access(scope: Scope, request: Request | None, wire: Wire, status: int, 
         "ms": round(1e3 * seconds, 1),
     }
     log.debug("%s %s", scope["method"], scope["path"], extra=told)
+
+
+def _encoded(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.lower().encode(), value.encode()) for name, value in headers)
+
+
+def _refusal(error: UploadError, wire: Wire) -> Answer:
+    """The answer to a request that does not get to its handler."""
+    return tus_codec.refused(error) if wire is Wire.TUS else problem(error, wire)

@@ -10,7 +10,7 @@ from attrs import define, field
 from ..errors import Refused, TooLarge
 from ..protocols.fields import Answer, collect
 
-__all__ = ["Body", "Disconnected", "Receive", "Request", "Scope", "Send", "respond"]
+__all__ = ["Body", "Disconnected", "Receive", "Request", "Scope", "Send", "place_of", "respond"]
 
 # The types of the ASGI specification, which fixes keys and not values.
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -53,13 +53,10 @@ class Request:
         Raises:
             InvalidField: A header cannot be understood.
         """
-        mount = str(scope.get("root_path", "")).rstrip("/")
-        path = str(scope["path"])
-        # Servers differ in whether the path still has the mount; the specification (2.3) says that it has.
-        path = path.removeprefix(mount) if mount else path
+        mount, path = place_of(scope)
         headers = collect(scope["headers"])
         query = bytes(scope["query_string"])
-        return cls(str(scope["method"]), path or "/", mount, headers, query, Body(receive), scope)
+        return cls(str(scope["method"]), path, mount, headers, query, Body(receive), scope)
 
     @property
     def secure(self) -> bool:
@@ -120,6 +117,14 @@ class Body:
         """
         if await self.piece():
             raise Refused("This request takes no body. Send it without.", code="unexpected_body")
+
+
+def place_of(scope: Scope) -> tuple[str, str]:
+    """Where the application is mounted, and the path below that."""
+    mount = str(scope.get("root_path", "")).rstrip("/")
+    path = str(scope["path"])
+    # Servers differ in whether the path still has the mount; the specification (2.3) says that it has.
+    return mount, (path.removeprefix(mount) if mount else path) or "/"
 
 
 async def respond(send: Send, answer: Answer) -> None:

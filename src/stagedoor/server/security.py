@@ -81,13 +81,12 @@ class Gate:
 
     def _is_ours(self, host: str) -> bool:
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() and not host.endswith("]") else host
-        allowed = self.config.hosts
-        if not allowed:
-            # A page of a stranger can make its own name point here, and is then no stranger to a browser.
-            if self.config.keys or not self.config.loopback:
-                return True
-            allowed = _LOCAL
-        return name.lower() in allowed or (allowed is _LOCAL and _is_loopback(name))
+        if self.config.hosts:
+            return name.lower() in self.config.hosts
+        # A page of a stranger can make its own name point here, and is then no stranger to a browser. The usual names
+        # come first: to read an address takes longer than all the rest.
+        ours = self.config.keys or name.lower() in _LOCAL
+        return bool(ours) or not self.config.loopback or _is_loopback(name)
 
 
 def _is_loopback(name: str) -> bool:
