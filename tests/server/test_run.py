@@ -66,6 +66,15 @@ class Process:
         finally:
             connection.close()
 
+    def ask_status(self, path: str) -> int:
+        """The status of an answer that may be no JSON."""
+        connection = self.http()
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        return answer.status
+
     def declare(self, uploadid: str = "film") -> None:
         offer = {"id": uploadid, "filename": "film.mp4", "filesize": len(DATA), "sha1": SHA1}
         assert self.ask("POST", "/api/uploads", offer)[0] == 201
@@ -380,11 +389,34 @@ def test_a_body_after_the_answer_ends(serve: Any) -> None:
     one.close()
 
 
-def test_a_slow_rest_of_a_body_ends(serve: Any) -> None:
+def test_a_rest_of_a_body_that_trickles_ends(serve: Any) -> None:
+    """Each byte would put the end of the connection off, if that were all."""
     server = serve("--keep-alive", "200ms")
     one = server.connect()
-    one.sendall(b"POST /files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\na")
-    answer_of(one)
+    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    one.sendall(b"POST /files HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10000000\r\n\r\n")
+    assert one.recv(12).startswith(b"HTTP/1.1 4")
+    sent = 0
+    with suppress(ConnectionResetError, BrokenPipeError):
+        while sent < 1_000_000:
+            sent += one.send(b"a")
+    assert sent < 1_000_000
+    one.close()
+
+
+def test_connections_are_counted(serve: Any) -> None:
+    """Beyond the limit they hear why, and far beyond it they are cut."""
+    server = serve("--connections", "1", "--header-time", "1h")
+    idle = server.connect()
+    assert server.ask_status("/healthz") == 503
+    idle.close()
+    deadline = time.monotonic() + PATIENCE
+    while server.ask_status("/healthz") != 200:  # until it has seen the others go
+        assert time.monotonic() < deadline
+    crowd = [server.connect() for _ in range(66)]
+    assert answer_of(crowd.pop()) == b""
+    for one in crowd:
+        one.close()
 
 
 # ── the log ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -182,7 +182,7 @@ def _settings_of_uvicorn(app: Application, config: ServerConfig, settings: Setti
         server_header=False,
         proxy_headers=bool(config.forwarded),
         forwarded_allow_ips=",".join(config.forwarded) or None,
-        limit_concurrency=config.connections,
+        limit_concurrency=config.connections + 1,  # uvicorn refuses the one that makes the number full
         timeout_keep_alive=config.keep_alive,  # type: ignore[arg-type]  # a number for call_later
         timeout_graceful_shutdown=config.drain,  # type: ignore[arg-type]  # a number for wait_for
     )
