@@ -13,6 +13,7 @@ import pytest
 from attrs import evolve
 from PIL import Image
 
+from stagedoor.content import gathering
 from stagedoor.content.album import Album
 from stagedoor.content.decoding import Decoder, DecoderLimits
 from stagedoor.content.decoding.archive import ArchiveLimits
@@ -598,6 +599,23 @@ def test_a_cover_without_a_name_is_left_out(album: Album) -> None:
     yearly = Album(album._decoder, scheme=Scheme.custom(preset="navidrome", cover="{year}/{album}"))
     plan = planned(yearly, {"1.mp3": a_song(date=""), "cover.jpg": jpeg(90)})
     assert (len(plan.files), plan.artwork, codes(plan.problems)) == (1, (), ["no_cover"])
+
+
+def test_an_archive_of_broken_songs_is_given_up(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs a process; a hundred in a zip of a few kilobytes would cost a minute."""
+    asked = []
+    real = gathering.probe_audio
+
+    def counting(*arguments: Any) -> Any:
+        asked.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(gathering, "probe_audio", counting)
+    names = {f"{number:03}.mp3": b"no song at all" for number in range(100)}
+    with pytest.raises(ContentRejected, match="000.mp3") as caught:
+        looked_at(album, zipped({"000 first.mp3": a_song(), **names}))
+    assert caught.value.code == "too_many_broken"
+    assert len(asked) <= 22
 
 
 def test_a_cover_that_is_there_stays(album: Album) -> None:
