@@ -159,6 +159,21 @@ def test_a_filter_looks_at_a_bounded_number_and_says_where_to_go_on(house: House
     assert [task.id for task in board.page(text="rare").tasks] == ["u610"]
 
 
+def test_a_page_costs_what_is_on_it_and_not_what_there_is(house: House, served: Served) -> None:
+    for number in range(60):
+        house.bring(State.PREPROCESSED, f"u{number:02}", annotations={"artistname": "Alpha", "name": str(number)})
+    served("GET", "/api/uploads?limit=1")
+    asked: list[str] = []
+    house.before["tasks.list"] = lambda: asked.append("all")
+    house.before["tasks.get"] = asked.append
+    assert ids(served("GET", "/api/uploads?limit=3&cursor=i~u40")) == ["u41", "u42", "u43"]
+    assert asked == ["u41", "u42", "u43"]
+    asked.clear()
+    served("GET", "/api/uploads?limit=2&order=newest")
+    served("GET", "/metrics")
+    assert len(asked) == 2
+
+
 @pytest.mark.parametrize(
     "cursor",
     [

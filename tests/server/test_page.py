@@ -231,3 +231,40 @@ def test_what_does_not_pass_is_said_at_once_and_what_does_not_mend_in_the_end() 
     hopeless = sending(faults=["break"] * 20)
     assert hopeless["error"] == "The connection broke."
     assert len(hopeless["waits"]) == 8
+
+
+@needs_node
+def test_the_page_sends_a_file_to_the_real_server_and_hears_of_it(house: House, served: Served) -> None:
+    """Its two modules against all of the server: the offer, tus, and the events."""
+    found = run(
+        """
+        import { readEvents } from "STATIC/events.js";
+        import { sendFile } from "STATIC/send.js";
+        const base = process.argv.at(-1);
+        const real = globalThis.fetch;
+        const fetch = (url, options) => real(new URL(url, base), options);
+        globalThis.fetch = fetch;
+        const states = [];
+        const done = new AbortController();
+        let opened;
+        const ready = new Promise((resolve) => { opened = resolve; });
+        const stream = readEvents("api/events", {
+          headers: {}, lastId: "", opened: () => {}, alive: () => {}, signal: done.signal,
+          heard: (event) => {
+            if (event.type === "reset") opened();
+            else states.push(JSON.parse(event.data).state);
+            if (states.at(-1) === "uploadcomplete") done.abort();
+          },
+        }).catch(() => {});
+        await ready;
+        const bytes = new Uint8Array((8 << 20) + 77).fill(7);
+        const id = await sendFile(new File([bytes], "<b>film</b>.mp4", { type: "video/mp4" }), { fetch });
+        await stream;
+        console.log(JSON.stringify({ id, states }));
+        """,
+        f"{served.url}/",
+    )
+    assert (found["states"][0], found["states"][-1]) == ("waitforchunk", "uploadcomplete")
+    task = house.uploads.get(found["id"])
+    assert (task.sourcefilename, task.filesize) == ("<b>film</b>.mp4", (8 << 20) + 77)
+    assert house.stored(task.id) == bytes([7]) * ((8 << 20) + 77)

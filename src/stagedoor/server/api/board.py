@@ -158,6 +158,8 @@ class Board:
 
     def fill(self) -> None:
         """Take over what the engine knows; what `hear` heard before is newer. Once, and idempotent."""
+        if self._filled:
+            return
         lines = self._uploads.list()
         with self._lock:
             if self._filled:
