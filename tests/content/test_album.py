@@ -17,6 +17,7 @@ from stagedoor.content import gathering
 from stagedoor.content.album import Album
 from stagedoor.content.decoding import Decoder, DecoderLimits
 from stagedoor.content.decoding.archive import ArchiveLimits
+from stagedoor.content.decoding.audio import probe_audio
 from stagedoor.content.naming import SCHEMES, Scheme
 from stagedoor.errors import ContentRejected
 from stagedoor.library.memory import MemoryLibrary, NullLibrary
@@ -604,7 +605,7 @@ def test_a_cover_without_a_name_is_left_out(album: Album) -> None:
 def test_an_archive_of_broken_songs_is_given_up(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs a process; a hundred in a zip of a few kilobytes would cost a minute."""
     asked = []
-    real = gathering.probe_audio
+    real = probe_audio
 
     def counting(*arguments: Any) -> Any:
         asked.append(1)
@@ -612,7 +613,7 @@ def test_an_archive_of_broken_songs_is_given_up(album: Album, monkeypatch: pytes
 
     monkeypatch.setattr(gathering, "probe_audio", counting)
     names = {f"{number:03}.mp3": b"no song at all" for number in range(100)}
-    with pytest.raises(ContentRejected, match="000.mp3") as caught:
+    with pytest.raises(ContentRejected, match="000") as caught:
         looked_at(album, zipped({"000 first.mp3": a_song(), **names}))
     assert caught.value.code == "too_many_broken"
     assert len(asked) <= 22
