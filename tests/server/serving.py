@@ -17,6 +17,7 @@ from attrs import frozen
 from stagedoor.engine import Uploads
 from stagedoor.errors import UploadError
 from stagedoor.protocols.problems import Wire, problem
+from stagedoor.server.app import Application
 from stagedoor.server.config import ServerConfig
 from stagedoor.server.core import Core
 from stagedoor.server.http import Disconnected, Receive, Request, Scope, Send, respond
@@ -65,6 +66,17 @@ class Wires:
             pass
         except UploadError as error:
             await respond(send, problem(error, wire))
+
+
+class Whole(Application):
+    """The application, and the loop that it runs on."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            self.loop = asyncio.get_running_loop()
+        await super().__call__(scope, receive, send)
 
 
 def core_of(uploads: Uploads, *, parts: bool = True, worker: bool = False, **config: Any) -> Core:
@@ -190,7 +202,7 @@ def standing(house: House, *, worker: bool = False, parts: bool = True, **config
     config.setdefault("data", house.root / "served")
     core = core_of(house.uploads, parts=parts, worker=worker, **config)
     try:
-        with serve(Wires(core)) as served:
+        with serve(Whole(core)) as served:
             yield served
     finally:
         if core.parts is not None:

@@ -13,7 +13,7 @@ import pytest
 
 from stagedoor.lifecycle import State
 
-from .serving import Arrival, Reply, Served, Wires, answer, core_of, serve, settle, standing
+from .serving import Arrival, Reply, Served, Whole, answer, core_of, serve, settle, standing
 
 if TYPE_CHECKING:
     from conftest import House
@@ -193,7 +193,7 @@ def test_a_creation_tells_the_limits(served: Served) -> None:
 @pytest.mark.parametrize("path", ["/uploads/", "/uploads"])
 def test_the_address_is_right_wherever_it_is_mounted(house: House, path: str) -> None:
     core = core_of(house.uploads, parts=False, data=house.root / "served")
-    with serve(Wires(core), root_path="/music") as served:
+    with serve(Whole(core), root_path="/music") as served:
         reply = create(served, path=path)
         assert state(served, urljoin(path, reply["location"])).status == 204
         assert urljoin("https://proxy.example/music" + path, reply["location"]).startswith(

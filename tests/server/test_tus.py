@@ -17,7 +17,7 @@ import pytest
 from stagedoor.lifecycle import State
 from stagedoor.server.concatenation import Assembly
 
-from .serving import Arrival, Reply, Served, Wires, answer, core_of, serve, settle, standing
+from .serving import Arrival, Reply, Served, Whole, answer, core_of, serve, settle, standing
 
 if TYPE_CHECKING:
     from conftest import House
@@ -334,7 +334,7 @@ def test_a_stop_keeps_what_came(house: House) -> None:
         connection = sending(served, path, body=DATA[:77])
         arrival.wait()
         app = served.app
-        assert isinstance(app, Wires)
+        assert isinstance(app, Whole)
         app.loop.call_soon_threadsafe(app.core.drain)
         assert b" 503 " in answer(connection)
         connection.close()
@@ -366,7 +366,7 @@ def test_the_address_is_right_behind_whatever_a_proxy_makes_of_it(served: Served
 @pytest.mark.parametrize("path", ["/files/", "/files"])
 def test_the_address_is_right_below_a_mount_path(house: House, path: str) -> None:
     core = core_of(house.uploads, parts=False, data=house.root / "served")
-    with serve(Wires(core), root_path="/music/server") as served:
+    with serve(Whole(core), root_path="/music/server") as served:
         address = create(served, path=path)  # uvicorn puts the root path in front, as the specification of ASGI says
         assert head(served, address).status == 200
 
@@ -684,7 +684,7 @@ def test_a_final_upload_is_gone_on_with_after_a_restart(house: House) -> None:
         assert "upload-offset" not in told  # until it is made
         assert served("DELETE", one, VERSION).status == 423  # it is needed
         app = served.app
-        assert isinstance(app, Wires)
+        assert isinstance(app, Whole)
         app.loop.call_soon_threadsafe(app.core.drain)
         house.before.pop("bytes.append")
         standstill.open()
@@ -707,7 +707,7 @@ def test_parts_expire(house: House) -> None:
         assert [head(served, path).status for path in (done, begun, needed)] == [410] * 3
         assert final(served, needed).status == 400
         app = served.app
-        assert isinstance(app, Wires)
+        assert isinstance(app, Whole)
         assert app.core.parts is not None  # no worker looks after it
         assert Assembly(app.core, app.core.parts).sweep() == 3
         assert not app.core.parts.list()
@@ -728,7 +728,9 @@ def test_get_points_to_the_page_of_the_upload(served: Served) -> None:
     path = create(served)
     reply = served("GET", path)
     assert reply.status == 303
-    assert urljoin(path, reply["location"]) == f"/api/uploads/{id_of(path)}"
+    page = urljoin(path, reply["location"])
+    assert page == f"/api/uploads/{id_of(path)}"
+    assert served("GET", page).json["id"] == id_of(path)
     assert served("GET", "/files/none").status == 404
     assert served("GET", "/files/", VERSION).status == 405
 
@@ -755,9 +757,25 @@ def test_bytes_without_a_key_never_reach_the_disk(house: House, key: str | None)
         post = served("POST", "/files/", {**BYTES, **stranger, "Upload-Length": "9000"}, DATA[:9000])
         sent = patch(served, path, 0, DATA, **stranger)
         assert (post.status, sent.status) == (401, 401)
+        assert post["tus-resumable"] == sent["tus-resumable"] == "1.0.0"
         assert everything(house.root) == before
         assert served("HEAD", path, {**VERSION, **allowed})["upload-offset"] == "0"
         assert patch(served, path, 0, DATA, **allowed).status == 204
+
+
+def test_a_page_of_an_allowed_origin_may_ask_and_read(house: House) -> None:
+    origin = "https://music.example"
+    with standing(house, keys=("secret-key",), origins=(origin,)) as served:
+        asks = {"Origin": origin, "Access-Control-Request-Method": "PATCH"}
+        reply = served("OPTIONS", "/files/any", asks)
+        assert (reply.status, reply["access-control-allow-origin"]) == (204, origin)
+        assert "Upload-Offset" in reply["access-control-allow-headers"]
+        refused = served("POST", "/files/", {**VERSION, "Origin": origin})  # without the key
+        assert (refused.status, refused["access-control-allow-origin"]) == (401, origin)
+        assert "Location" in refused["access-control-expose-headers"]
+        other = served("POST", "/files/", {**VERSION, "Origin": "https://evil.example", "Upload-Length": "5"})
+        assert other.status == 403
+        assert "access-control-allow-origin" not in other
 
 
 def test_a_stranger_is_refused_before_the_body_is_asked_for(house: House) -> None:
