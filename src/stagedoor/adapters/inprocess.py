@@ -61,7 +61,7 @@ class LocalQueue:
                 self._changed.wait(timeout)
             self._woken = False
 
-    def __len__(self) -> int:
+    def waiting(self) -> int:
         """Uploads for which something is, or will be, due."""
         return len(self._due)
 

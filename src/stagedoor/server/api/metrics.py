@@ -7,8 +7,8 @@ the way is in `stagedoor.server.tally`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sized
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any, Final, Protocol, runtime_checkable
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -116,6 +116,15 @@ class Operation:
         return wrong
 
 
+@runtime_checkable
+class _Counted(Protocol):
+    """A queue of work that knows how much waits in it."""
+
+    def waiting(self) -> int:
+        """Uploads for which something is, or will be, due."""
+        ...
+
+
 class _Server(Collector):
     """All numbers of ours."""
 
@@ -147,9 +156,9 @@ class _Server(Collector):
         yield GaugeMetricFamily(
             "stagedoor_notices_waiting", "Notices that are not in the listeners' queues yet.", core.hub.waiting()
         )
-        if isinstance(core.uploads.work, Sized):
+        if isinstance(core.uploads.work, _Counted):
             yield GaugeMetricFamily(
-                "stagedoor_work_waiting", "Uploads that wait for the management.", len(core.uploads.work)
+                "stagedoor_work_waiting", "Uploads that wait for the management.", core.uploads.work.waiting()
             )
         if core.managed is not None:
             yield GaugeMetricFamily("stagedoor_management_up", "Whether the management runs.", float(core.managed))
