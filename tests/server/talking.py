@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+import pytest
 from attrs import define, field, frozen
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -81,7 +82,8 @@ class Stage:
             f"ws://127.0.0.1:{self.served.port}{path}", compression=None, proxy=None, open_timeout=PATIENCE,
             close_timeout=PATIENCE, **options,
         )  # fmt: skip
-        return opening.__enter__()  # whoever talks closes it: `Talk.__exit__`
+        connection: ClientConnection = opening.__enter__()
+        return connection  # whoever talks closes it: `Talk.__exit__`
 
     def musicdb(self, key: str | None = None, **options: Any) -> MusicDB:
         return MusicDB(self.connect(**options), key)
@@ -142,12 +144,11 @@ class Talk:
 
     def ending(self) -> tuple[int, str]:
         """Code and reason with which the server closes; what comes before is kept in `heard`."""
-        try:
+        with pytest.raises(ConnectionClosed) as caught:  # noqa: PT012  -- it is the last call that raises
             while True:
                 self.heard.append(self.next())
-        except ConnectionClosed as closed:
-            assert closed.rcvd is not None
-            return closed.rcvd.code, closed.rcvd.reason
+        assert caught.value.rcvd is not None
+        return caught.value.rcvd.code, caught.value.rcvd.reason
 
 
 @define
@@ -235,13 +236,22 @@ class Binary(Talk):
         }  # fmt: skip
         return self.ask("initiate", **(declared | other))
 
+    def settled(self) -> None:
+        """Everything that was said is done."""
+        self.ask("list")
+
     def chunk(self, ask: Mapping[str, Any], data: bytes) -> None:
         """Answer an ask from the file."""
         part = data[ask["offset"] : ask["offset"] + ask["length"]]
         self.socket.send(frames.encode_chunk(ask["handle"], ask["offset"], part))
 
     def feed(self, data: bytes, uploadid: str = "one", state: str = "uploadcomplete") -> dict[str, Any]:
-        """Answer every ask until a state is told."""
+        """Answer every ask, and those that were heard before, until a state is told."""
+        asks = [m for m in self.heard if m["type"] == "ask" and m["uploadid"] == uploadid]
+        for ask in asks:
+            self.heard.remove(ask)
+            if ask["handle"] == asks[-1]["handle"]:
+                self.chunk(ask, data)
         while True:
             message = self.next()
             if message["type"] == "ask" and message["uploadid"] == uploadid:

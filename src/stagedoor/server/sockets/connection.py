@@ -157,8 +157,9 @@ class Connection:
             if not self._spoke:
                 self.say(self.dialect.heartbeat)
             self._spoke = False
-        elif self._ticks * self.core.config.heartbeat / 2 > _PATIENCE:
-            self.end(1008, "Nobody said who is there. Send a key.")
+        elif self.core.config.keys:
+            if self._ticks * self.core.config.heartbeat / 2 > _PATIENCE:
+                self.end(1008, "Nobody said who is there. Send a key.")
         elif self.dialect is None and self._ticks > 1:  # it has been there for half a heartbeat at least
             self.dialect = self._choose(self, None)
             if self.dialect is not None:

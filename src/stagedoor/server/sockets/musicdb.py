@@ -47,6 +47,7 @@ _INLINE: Final = 1 << 20
 _UNANSWERED: Final = 1_000
 """Requests for chunks of an upload that may be without an answer before a connection has to declare it again."""
 
+_INTEGRATED: Final = (State.INTEGRATED, State.STARTIMPORT, State.IMPORTARTWORK, State.IMPORTCOMPLETE)
 _UNFINISHED: Final = (State.WAITFORCHUNK, State.UPLOADFAILED)
 
 _Read: TypeAlias = "tuple[Packet, Call | UploadError]"
@@ -218,10 +219,7 @@ class MusicDB:
             case AnnotateUpload():
                 await core.quick(uploads.annotate, call.uploadid, call.annotations)
             case IntegrateUpload():
-                task = await core.slow(uploads.get, call.uploadid)
-                if waits_for_annotation(task):
-                    raise Refused("The import was undone. Annotate the upload before it is integrated.", code="undone")
-                await core.slow(uploads.request, call.uploadid, trigger_import=call.trigger_import)
+                await self._integrate(call)
             case RemoveUpload():
                 await core.quick(uploads.remove, call.uploadid)
         return None
@@ -242,6 +240,15 @@ class MusicDB:
             core.hold(core.uploads, uploadid, self._lost)
         else:
             self._forget(uploadid)
+
+    async def _integrate(self, call: IntegrateUpload) -> None:
+        core, uploads = self._core, self._core.uploads
+        task = await core.quick(uploads.get, call.uploadid)
+        if waits_for_annotation(task):
+            raise Refused("The import was undone. Annotate the upload before it is integrated.", code="undone")
+        if task.wanted is not None or task.state in _INTEGRATED:
+            return  # the web client asks with each `preprocessed` that it hears; it has been asked for before
+        await core.slow(uploads.request, call.uploadid, trigger_import=call.trigger_import)
 
     async def _chunk(self, call: UploadChunk) -> None:
         core, uploads, uploadid = self._core, self._core.uploads, call.uploadid
