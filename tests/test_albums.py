@@ -23,7 +23,7 @@ from stagedoor.engine import Uploads
 from stagedoor.library.catalogue import Catalogue
 from stagedoor.lifecycle import State as S
 from stagedoor.tasks import Offer, UploadTask
-from stagedoor.testing.archives import entry, zip_of
+from stagedoor.testing.archives import entry, pack, tar_of, zip_of
 from stagedoor.testing.disk import Crash, FuseDisk
 from stagedoor.testing.pictures import picture
 from stagedoor.testing.sounds import KINDS, song
@@ -268,6 +268,25 @@ def test_a_song_that_has_changed_takes_all_twelve_back(closed: House, decoder: D
     stored.write_bytes(zipped(files))
     task = closed.uploads.integrate("one")
     assert (task.state, last in str(task.message)) == (S.INTEGRATIONFAILED, True)
+    assert closed.files("music") == {}
+
+
+@pytest.mark.parametrize("packing", ["zip", "gz"])
+def test_damage_on_the_disk_is_not_blamed_on_the_user(closed: House, decoder: Decoder, packing: str) -> None:
+    closed.open(contents=[Album(decoder)])
+    sent = album(twelve())
+    if packing == "gz":
+        sent = sent | {"data": pack(tar_of(twelve()), "gz"), "filename": "x.tar.gz"}
+    task = closed.bring(S.PREPROCESSED, **sent)
+    stored = closed.root / "uploads" / task.destinationpath
+    stored.chmod(0o600)
+    data = bytearray(stored.read_bytes())
+    data[len(data) // 2] ^= 1
+    stored.write_bytes(data)
+    task = closed.uploads.integrate("one")
+    assert (task.state, task.code) == (S.INTEGRATIONFAILED, "data_lost")
+    assert "changed" in str(task.message)
+    assert "Pack" not in str(task.message)
     assert closed.files("music") == {}
 
 

@@ -19,6 +19,7 @@ from stagedoor.content.decoding import Decoder, DecoderLimits
 from stagedoor.content.decoding.archive import ArchiveLimits
 from stagedoor.content.decoding.audio import probe_audio
 from stagedoor.content.naming import SCHEMES, Scheme
+from stagedoor.content.songs import Track, tracks_from
 from stagedoor.errors import ContentRejected
 from stagedoor.library.memory import MemoryLibrary, NullLibrary
 from stagedoor.lifecycle import State
@@ -657,3 +658,20 @@ def test_imports_what_was_placed(album: Album) -> None:
     with pytest.raises(ContentRejected) as caught:
         album.import_(evolve(upload, plan=plan, placed=placed[1:]), library)
     assert caught.value.code == "no_plan"
+    with pytest.raises(ContentRejected) as caught:
+        album.import_(evolve(upload, plan=plan, placed=placed, content={}), library)
+    assert caught.value.code == "no_plan"
+
+
+def test_imports_what_was_planned_whatever_is_annotated_since(album: Album) -> None:
+    files = {f"{n}.mp3": a_song(n) for n in (1, 2, 3)} | {"0 again.mp3": a_song(3)}
+    upload = looked_at(album, zipped(files), tracks={"1": {"skip": True}, "2": {"title": "Two", "disc": 2}})
+    plan = album.plan(upload, Around())
+    placed = tuple(PlacedFile("music", f.path, f.size or 0, f.sha256 or "") for f in plan.files)
+    library = MemoryLibrary()
+    later = evolve(upload, plan=plan, placed=placed, annotations={"tracks": {"2": {"title": "Other"}}})
+    album.import_(load(dump(later)), library)
+    found = [(s.disc, s.name, s.path) for s in library.find_songs("Björk", "Debut", "1993")]
+    assert found == [
+        (1, "Song 3", "Björk/1993 - Debut/1-3 Song 3.mp3"), (2, "Two", "Björk/1993 - Debut/2-2 Two.mp3"),
+    ]  # fmt: skip

@@ -7,13 +7,14 @@ first time.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, Final
 
-from ..errors import ContentRejected
+from ..errors import ContentRejected, DataLost
 from ..names import match_key
 from ..ports import AlbumEntry, Illustrated, Library, MusicLibrary, Preprocessed, SongEntry, Source, Surroundings
 from ..tasks import JSON, Finding, Plan, PlannedFile, UploadTask, extension_of
@@ -121,13 +122,15 @@ class Album:
 
         Problems: ``annotation_missing``, ``unusable_name``, ``invalid_release``, ``invalid_tracks``,
         ``nothing_left``, ``not_preprocessed``; questions: ``artist_similar``, ``album_exists``; warnings:
-        ``artist_matched``, ``already_in_library``.
+        ``artist_matched``, ``already_in_library``, ``names_guessed``.
         """
         problems: list[Finding] = []
         tracks = tracks_from(task.content.get("tracks"))
         guess = task.content.get("guess")
         if not tracks or not isinstance(guess, Mapping):
             return Plan(files=(), problems=(_NOT_YET,))
+        # Of one file there is one song, so its hash is its name; bytes and facts stay where they are on record.
+        at = {track.sha256: index for index, track in enumerate(tracks)}
         tracks = corrected(tracks, task.annotations.get("tracks"), problems)
         artist = text(task, "artistname", problems, default=guess.get("artistname"))
         album = text(task, "albumname", problems, default=guess.get("albumname"))
@@ -141,7 +144,7 @@ class Album:
         several = any(track.disc > 1 or track.discs > 1 for track in tracks)
         songs: list[JSON] = []
         files: list[PlannedFile] = []
-        taken: set[str] = set()
+        taken: dict[str, int] = {}
         for track in tracks:
             try:
                 path = self._path(track, named, by.there, compilation=compilation, several=several, taken=taken)
@@ -152,10 +155,11 @@ class Album:
             files.append(PlannedFile("music", path, source, track.size, track.sha256))
             songs.append(
                 {
-                    "path": path, "name": track.title, "artist": track.artist or by.name, "disc": track.disc or 1,
-                    "number": track.track, "sha1": track.sha1, "duration": track.duration, "codec": track.codec,
+                    "track": at[track.sha256], "name": track.title, "artist": track.artist or by.name,
+                    "disc": track.disc or 1, "number": track.track,
                 }
             )  # fmt: skip
+        problems += _from_names(task, guess)
         problems += _known_already(around, tracks, by.name, album, release)
         entry: dict[str, JSON] = {
             "artist": by.name,
@@ -196,28 +200,40 @@ class Album:
         *,
         compilation: bool,
         several: bool,
-        taken: set[str],
+        taken: dict[str, int],
     ) -> str:
-        """A path of its own for a song."""
+        """A path of its own for a song.
+
+        Args:
+            taken: The paths of the other songs, as compared, and the last number that one of this name got.
+        """
         values: dict[str, naming.Value] = {
             **named,
             "artist": track.artist or None,
             "disc": (track.disc or 1) if several else None,
             "track": track.track or None,
         }
-        for attempt in range(1, len(taken) + 2):
-            # Two songs may have one name; of a long one the end would be cut off.
-            title = track.title if attempt == 1 else f"{track.title[:_SHORT]} ({attempt})"
-            path = self._scheme.song_path(
+
+        def path_of(title: str) -> str:
+            return self._scheme.song_path(
                 {**values, "title": title}, track.extension, compilation=compilation, there=there
             )
-            if match_key(path) not in taken:
-                break
-        taken.add(match_key(path))
+
+        path = path_of(track.title)
+        if match_key(path) in taken:  # of a long title the end would be cut off, and with it the number
+            short = track.title[:_SHORT]
+            series = match_key(path_of(short))
+            number = taken.get(series, 1)
+            while match_key(path) in taken:
+                number += 1
+                path = path_of(f"{short} ({number})")
+            taken[series] = number
+        taken.setdefault(match_key(path), 1)
         return path
 
     # ── integrate ─────────────────────────────────────────────────────────────────────────────────────────────
 
+            DataLost: The archive is not the one that was looked at.
     @contextmanager
     def produce(
         self, task: UploadTask, source: Source, files: Sequence[PlannedFile]
@@ -229,8 +245,17 @@ class Album:
             StorageError: As `Decoder.run`.
         """
         wanted = {_member(file): file for file in files}
-        with extract(self._decoder, source, _kind(task), wanted, self._limits) as members:
-            yield ((wanted[member.index], stream) for member, stream in members)
+        try:
+            with extract(self._decoder, source, _kind(task), wanted, self._limits) as members:
+                yield ((wanted[member.index], stream) for member, stream in members)
+        except ContentRejected as error:
+            # It was read to its end before: whoever sent it is blamed only if it is still what was sent.
+            if error.code.startswith("archive_") and _sha256(source) != task.sha256:
+                raise DataLost(
+                    "The stored file is not the one that was looked at: the disk has changed it. Remove this upload, "
+                    "and upload the file again."
+                ) from error
+            raise
 
     # ── import ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -241,12 +266,17 @@ class Album:
             ContentRejected: ``no_plan``, or the catalogue's.
         """
         entry = recorded(task)
-        placed = {file.path: file for file in task.placed if file.root == "music"}
+        tracks = tracks_from(task.content.get("tracks")) or ()
+        placed = {file.sha256: file for file in task.placed if file.root == "music"}
         songs = []
         for song in _sequence(entry, "songs"):
-            if not isinstance(song, Mapping) or string(song, "path") not in placed:
+            at = song.get("track") if isinstance(song, Mapping) else None
+            if not isinstance(song, Mapping) or not isinstance(at, int) or not 0 <= at < len(tracks):
                 raise no_plan()
-            file = placed[string(song, "path")]
+            track = tracks[at]
+            if track.sha256 not in placed:
+                raise no_plan()
+            file = placed[track.sha256]
             songs.append(
                 SongEntry(
                     path=file.path,
@@ -255,10 +285,10 @@ class Album:
                     disc=int(number(song, "disc")),
                     number=int(number(song, "number")),
                     size=file.size,
-                    sha1=string(song, "sha1"),
+                    sha1=track.sha1,
                     sha256=file.sha256,
-                    duration=number(song, "duration"),
-                    codec=string(song, "codec"),
+                    duration=float(track.duration),
+                    codec=track.codec,
                 )
             )
         library.put(
@@ -336,9 +366,32 @@ def _outside(task: UploadTask) -> str:
 
 # ── plan ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+_BLOCK: Final = 1 << 20
 _SHORT: Final = 40
 """Characters of a title that leave room for a number behind it."""
 _NOT_YET: Final = Finding("not_preprocessed", "reject", "The content has not been examined yet. Wait until it is.")
+
+
+def _from_names(task: UploadTask, guess: Mapping[str, JSON]) -> Iterator[Finding]:
+    """What was guessed from names of files, and nobody has said otherwise: nobody may have meant it."""
+    named = guess.get("named")
+    keys = [
+        key
+        for key in (named if isinstance(named, Sequence) and not isinstance(named, str) else ())
+        if isinstance(key, str) and key in _MEANINGS and task.annotations.get(key) in (None, "")
+    ]
+    if keys:
+        said = ", ".join(f"{_MEANINGS[key]} “{guess.get(key)}”" for key in keys)
+        others = " or ".join(f"“{key}”" for key in keys)
+        yield Finding(
+            "names_guessed",
+            "warn",
+            f"Taken from the file's name, or from names in the archive, for no tag says it: {said}. If that is wrong, "
+            f"annotate {others}.",
+        )
+
+
+_MEANINGS: Final = {"artistname": "artist", "albumname": "album", "release": "year"}
 
 
 def _known_already(
@@ -395,3 +448,11 @@ def _sequence(entry: Mapping[str, JSON], key: str) -> Sequence[JSON]:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise no_plan()
     return value
+def _sha256(source: Source) -> str:
+    with source() as file:
+        digest = hashlib.sha256()
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+

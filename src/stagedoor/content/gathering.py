@@ -24,7 +24,7 @@ from .decoding.archive import ArchiveFacts, ArchiveLimits, Member, extract, is_a
 from .decoding.audio import AudioFacts, embedded_cover, probe_audio
 from .decoding.image import probe_image
 from .sniffing import head_of
-from .songs import Track, count, listed, without_disc
+from .songs import LONGEST, Track, count, listed, short, without_disc
 from .spool import Spool, Spooled
 
 __all__ = ["Gathered", "Gatherer"]
@@ -163,7 +163,7 @@ class Gatherer:
         findings = [*_said_of_archive(facts), *_said(warned)]
         # Of a picture in a song that cannot be used nobody needs to hear when there is a better one.
         findings += [finding for member, finding in unusable.items() if best is None or member not in songs]
-        left_out = [member.name for member in facts.members if member not in songs and member not in covers]
+        left_out = [short(member.name) for member in facts.members if member not in songs and member not in covers]
         others = [PurePosixPath(name).name for name in left_out if _extension(name) not in _PICTURES]
         if others:
             findings.append(
@@ -203,7 +203,7 @@ class Gatherer:
 
 
 def _cover(member: int | None, name: str, width: int, height: int, *, embedded: bool) -> Mapping[str, JSON]:
-    return {"member": member, "name": name, "embedded": embedded, "width": width, "height": height}
+    return {"member": member, "name": short(name), "embedded": embedded, "width": width, "height": height}
 
 
 def _unusable(sentence: str) -> Finding:

@@ -18,6 +18,7 @@ from ..tasks import JSON, Finding
 from . import naming
 
 __all__ = [
+    "LONGEST",
     "VARIOUS",
     "AlbumGuess",
     "Track",
@@ -26,10 +27,13 @@ __all__ = [
     "in_order",
     "listed",
     "look_at_tracks",
+    "short",
     "tracks_from",
     "without_disc",
 ]
 
+LONGEST: Final = 200
+"""Characters of a title or an artist, be it from a tag or from a name."""
 VARIOUS: Final = "Various Artists"
 """The album artist of a compilation, as tagging programs write it."""
 
@@ -114,18 +118,24 @@ class AlbumGuess:
         album: Title; empty when nobody knows.
         year: Four digits, or empty.
         compilation: By several artists.
+        named: Which of these no tag tells, but the name of a directory or of the file: ``artist``, ``album``, ``year``.
     """
 
     artist: str = ""
     album: str = ""
     year: str = ""
     compilation: bool = False
+    named: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, JSON]:
         """For ``task.content``, with the names of the annotations."""
         return {
             "artistname": self.artist, "albumname": self.album, "release": self.year, "compilation": self.compilation,
+            "named": [_ANNOTATIONS[name] for name in self.named],
         }  # fmt: skip
+
+
+_ANNOTATIONS: Final = {"artist": "artistname", "album": "albumname", "year": "release"}
 
 
 def guess_album(tracks: Sequence[Track], outside: str = "") -> AlbumGuess:
@@ -151,10 +161,16 @@ def guess_album(tracks: Sequence[Track], outside: str = "") -> AlbumGuess:
         artist, compilation = VARIOUS, True
     else:
         artist = named.artist or ""
-    return AlbumGuess(
+    album, year = _most(track.album for track in tracks), _most(track.year for track in tracks)
+    tagged = {
+        "artist": credited or compilation or (artists and not all(map(_named_by_file, tracks))),
+        "album": album,
+        "year": year,
+    }
+    guess = AlbumGuess(
         artist=artist,
-        album=_most(track.album for track in tracks) or named.album or "",
-        year=_most(track.year for track in tracks) or named.year or "",
+        album=album or named.album or "",
+        year=year or named.year or "",
         compilation=compilation,
     )
 
@@ -361,3 +377,13 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """Names for a sentence, the first few of them."""
     shown = ", ".join(name[:240] for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+_LONGEST_NAME: Final = 255
+"""Characters of a name on record: of 500 songs names of 2 KB would be most of the document."""
+
+
+def short(name: str) -> str:
+    """A name for people; of a long one both ends, because one tells the directory, and the other the type."""
+    half = (_LONGEST_NAME - 1) // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
+
+
