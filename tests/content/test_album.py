@@ -241,6 +241,94 @@ def test_two_songs_of_one_name_that_is_too_long(album: Album) -> None:
     assert len(set(found)) == 3
 
 
+@functools.cache
+def many_alike(titles: tuple[str, ...], name: str = "{}.mp3") -> Mapping[str, JSON]:
+    """What pre-processing finds in an archive of songs with these titles."""
+    tracks = [
+        Track(
+            member=at, name=name.format(at), extension="mp3", size=5_000_000, sha1=f"{at:040}", sha256=f"{at:064}",
+            duration=200.0, codec="mp3", bitrate=320_000, title=title, artist="Björk", albumartist="Björk",
+            album="Debut", year="1993",
+        )
+        for at, title in enumerate(titles)
+    ]  # fmt: skip
+    guess = {"artistname": "Björk", "albumname": "Debut", "release": "1993"}
+    return {"kind": "zip", "tracks": [track.to_json() for track in tracks], "cover": None, "guess": guess}
+
+
+@pytest.mark.parametrize(
+    "titles",
+    [("Untitled",) * 500, tuple(f"{'Untitled' * 6} {at // 2}" for at in range(500))],
+    ids=["of one title", "of pairs that begin alike"],
+)
+def test_hundreds_of_songs_of_one_name(album: Album, monkeypatch: pytest.MonkeyPatch, titles: tuple[str, ...]) -> None:
+    """Each gets a number of its own, and none tries all the numbers before it."""
+    made = []
+    real = Scheme.song_path
+
+    def counting(scheme: Scheme, *arguments: Any, **options: Any) -> str:
+        made.append(1)
+        return real(scheme, *arguments, **options)
+
+    monkeypatch.setattr(Scheme, "song_path", counting)
+    found = paths(album.plan(task(b"zip", content=many_alike(titles)), Around()))
+    assert len({path.casefold() for path in found}) == 500
+    assert len(made) <= 3 * 500
+    if titles[0] == titles[-1]:
+        assert found[::499] == [f"Björk/1993 - Debut/Untitled{n}.mp3" for n in ("", " (500)")]
+
+
+def test_names_that_have_the_number_already_are_passed_over(album: Album) -> None:
+    titles = ("Song (2)", "Song", "Song", "Song", "Song (4)")
+    found = paths(album.plan(task(b"zip", content=many_alike(titles)), Around()))
+    names = ["Song (2)", "Song", "Song (3)", "Song (4)", "Song (4) (2)"]
+    assert found == [f"Björk/1993 - Debut/{name}.mp3" for name in names]
+
+
+def test_the_document_of_a_large_album_is_bounded(album: Album) -> None:
+    """It is written with each revision, and goes out with each notice."""
+    upload = task(b"zip", content=many_alike(("t" * 200,) * 500, "n" * 2000 + " {}.mp3"))
+    assert len(dump(upload)) < 500 * 1000
+    plan = album.plan(upload, Around())
+    placed = tuple(PlacedFile("music", file.path, file.size or 0, file.sha256 or "") for file in plan.files)
+    assert len(dump(evolve(upload, plan=plan))) - len(dump(upload)) < 500 * 600
+    library = MemoryLibrary()
+    album.import_(load(dump(evolve(upload, plan=plan, placed=placed))), library)
+    assert len(library.find_songs("Björk", "Debut", "1993")) == 500
+
+
+def test_long_names_are_cut_for_the_record(album: Album) -> None:
+    files = {f"{'d' * 400}/{'1 n' * 200}.mp3": a_song(), "x" * 900 + ".txt": b"x", "c" * 900 + ".jpg": jpeg(1)}
+    upload = looked_at(album, zipped(files))
+    (track,) = tracks_from(upload.content["tracks"]) or ()
+    cover, left_out = upload.content["cover"], upload.content["left_out"]
+    assert isinstance(cover, Mapping)
+    assert isinstance(left_out, Sequence)
+    names = [track.name, *map(str, left_out), str(cover["name"])]
+    assert [name[-4:] for name in names] == [".mp3", ".txt", ".jpg"]
+    assert max(map(len, names)) <= 255
+    assert codes(upload.findings) == ["left_out"]
+
+
+def test_a_guess_from_names_is_told(album: Album) -> None:
+    """Nobody may have meant the name of the file."""
+    plan = planned(album, {"1 One.mp3": bare(1)}, "untagged.zip", artistname="Björk", release="1993")
+    found = one(plan.problems, "names_guessed")
+    assert found.severity == "warn"
+    assert "from the file's name" in found.sentence
+    assert "album “untagged”" in found.sentence
+    assert "“artistname”" not in found.sentence
+    said = planned(album, {"1 One.mp3": bare(1)}, "x.zip", artistname="Björk", albumname="Debut", release="1993")
+    assert "names_guessed" not in codes(said.problems)
+    assert "names_guessed" not in codes(planned(album, {"1.mp3": a_song()}, "Björk - 1993 - Debut.zip").problems)
+
+
+@pytest.mark.parametrize("name", ["Björk - Hyperballad.mp3", "Björk/1995 - Post/01 Hyperballad.mp3"])
+def test_an_artist_that_only_names_tell_is_told(album: Album, name: str) -> None:
+    plan = planned(album, {name: bare(1)}, albumname="Post", release="1995")
+    assert "artist “Björk”" in one(plan.problems, "names_guessed").sentence
+
+
 def test_the_same_file_twice_is_taken_once(album: Album) -> None:
     files = {"a.mp3": a_song(), "copy.mp3": a_song(), "b.mp3": a_song(2)}
     upload = looked_at(album, zipped(files))

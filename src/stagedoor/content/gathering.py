@@ -223,8 +223,8 @@ def _track(member: int | None, name: str, spooled: Spooled, facts: AudioFacts | 
         size=spooled.size,
         sha1=spooled.sha1,
         sha256=spooled.sha256,
-        title=guess.title or PurePosixPath(name).stem,
-        artist=guess.artist or "",
+        title=(guess.title or PurePosixPath(name).stem)[:LONGEST],
+        artist=(guess.artist or "")[:LONGEST],
         track=guess.track or 0,
         disc=guess.disc or 0,
     )

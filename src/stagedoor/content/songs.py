@@ -95,8 +95,8 @@ class Track:
     reason: str = field(default="", validator=instance_of(str))
 
     def to_json(self) -> dict[str, JSON]:
-        """For ``task.content``."""
-        return attrs.asdict(self)
+        """For ``task.content``; of a long name both ends."""
+        return attrs.asdict(attrs.evolve(self, name=short(self.name)))
 
 
 def tracks_from(value: JSON) -> tuple[Track, ...] | None:
@@ -173,6 +173,17 @@ def guess_album(tracks: Sequence[Track], outside: str = "") -> AlbumGuess:
         year=year or named.year or "",
         compilation=compilation,
     )
+    said = {"artist": guess.artist, "album": guess.album, "year": guess.year}
+    return attrs.evolve(guess, named=tuple(name for name, value in said.items() if value and not tagged[name]))
+
+
+def _named_by_file(track: Track) -> bool:
+    """Whether a song, as far as it can be told, has no tags: what is known of it is what the file's name says."""
+    if track.album or track.albumartist or track.year:
+        return False
+    guess = naming.guess_song(track.name)
+    title = guess.title or PurePosixPath(track.name).stem
+    return (track.title, track.artist) == (title[:LONGEST], (guess.artist or "")[:LONGEST])
 
 
 def in_order(tracks: Iterable[Track]) -> list[Track]:
@@ -368,15 +379,6 @@ _SANE: Final = 199
 """Numbers above are catalogue numbers, years and mistakes."""
 
 
-def count(number: int, what: str) -> str:
-    """A number of things, as people write it."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Names for a sentence, the first few of them."""
-    shown = ", ".join(name[:240] for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 _LONGEST_NAME: Final = 255
 """Characters of a name on record: of 500 songs names of 2 KB would be most of the document."""
 
@@ -387,3 +389,12 @@ def short(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"
 
 
+def count(number: int, what: str) -> str:
+    """A number of things, as people write it."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Names for a sentence, the first few of them."""
+    shown = ", ".join(name[:240] for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
