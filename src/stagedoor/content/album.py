@@ -233,7 +233,6 @@ class Album:
 
     # ── integrate ─────────────────────────────────────────────────────────────────────────────────────────────
 
-            DataLost: The archive is not the one that was looked at.
     @contextmanager
     def produce(
         self, task: UploadTask, source: Source, files: Sequence[PlannedFile]
@@ -242,6 +241,7 @@ class Album:
 
         Raises:
             ContentRejected: As `extract`.
+            DataLost: The archive is not the one that was looked at.
             StorageError: As `Decoder.run`.
         """
         wanted = {_member(file): file for file in files}
@@ -443,11 +443,6 @@ def _kind(task: UploadTask) -> str:
     return kind
 
 
-def _sequence(entry: Mapping[str, JSON], key: str) -> Sequence[JSON]:
-    value = entry.get(key)
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise no_plan()
-    return value
 def _sha256(source: Source) -> str:
     with source() as file:
         digest = hashlib.sha256()
@@ -456,3 +451,8 @@ def _sha256(source: Source) -> str:
     return digest.hexdigest()
 
 
+def _sequence(entry: Mapping[str, JSON], key: str) -> Sequence[JSON]:
+    value = entry.get(key)
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise no_plan()
+    return value
