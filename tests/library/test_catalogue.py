@@ -282,6 +282,23 @@ def test_a_search_finds_every_word_anywhere(music: Catalogue | MemoryLibrary) ->
         music.search("jazz", -1)
 
 
+def test_a_question_is_looked_at_no_further_than_people_type(music: Catalogue | MemoryLibrary) -> None:
+    """All others wait while one is answered: 16 words of 1,000 characters count."""
+    title = " ".join(f"w{number}" for number in range(16))
+    long = "Long " + "x" * 1500
+    music.put(uid_of(1), album_entry(song_entry("1", name=title), artist="Queen", name=long, release="1978"))
+    music.put(uid_of(2), video_entry("v.mp4", artist="Queen", name=title, release="1979"))
+    for more in ("", " nowhere", " nowhere" * 100_000, "".join(f" n{number}" for number in range(100_000))):
+        assert [found.kind for found in music.search(title + more)] == ["song", "video"]
+        assert [song.entry.name for song in music.songs(search=title + more)] == [title]
+        if isinstance(music, Catalogue):
+            assert [video.entry.name for video in music.videos(search=title + more)] == [title]
+    assert music.search("nowhere " + title) == ()
+    assert [found.name for found in music.search(f"Long{' ' * 1000}nowhere")] == [long, title]
+    assert music.suggest("album", long[:1000] + "y" * 100_000) == (long,)
+    assert music.suggest("album", long[:999] + "y") == ()
+
+
 def test_suggestions(music: Catalogue | MemoryLibrary) -> None:
     for number, (artist, album, release, origin) in enumerate(
         [

@@ -35,11 +35,12 @@ from typing import Final, Self
 import orjson
 
 from ..errors import ContentRejected, StorageError, StorageFull, UploadError
-from ..names import match_key, search_words, similar_key
+from ..names import match_key, similar_key
 from ..ports import AlbumEntry, ArtworkEntry, Entry, SongEntry, VideoEntry
 from .checks import content_hash, faults
 from .entries import (
     KINDS,
+    MOST_WORDS,
     Album,
     AlbumContent,
     AlbumUpload,
@@ -53,6 +54,8 @@ from .entries import (
     Record,
     Song,
     Video,
+    asked,
+    asked_words,
     best_first,
     check_entry,
     check_field,
@@ -381,7 +384,8 @@ class Catalogue:
 
         Args:
             artist: Only this artist's, in any spelling.
-            search: Only those in whose artist or name every one of these words is found, in any case.
+            search: Only those in whose artist or name every one of these words is found, in any case; the first 16,
+                of 1,000 characters.
             limit: The most to return; a page that is full may not be the last.
             offset: How many to pass over.
 
@@ -393,7 +397,7 @@ class Catalogue:
         check_text("search", search or "")
         wanted = {
             "artist": None if artist is None else match_key(artist),
-            "words": orjson.dumps(match_key(search or "").split()).decode(),
+            "words": orjson.dumps(match_key(asked(search or "")).split()[:MOST_WORDS]).decode(),
             "limit": limit,
             "offset": offset,
         }
@@ -434,7 +438,7 @@ class Catalogue:
             wanted["artist"] = match_key(artist)
             conditions.append("artist = (SELECT id FROM artists WHERE artists.key = :artist)")
         if search and search.strip():
-            words = search_words(search)
+            words = asked_words(search)
             if not words:
                 return ()
             wanted["words"] = _prefixes(words)
@@ -521,7 +525,8 @@ class Catalogue:
         has all the words.
 
         Args:
-            text: As people type it; nothing is found without a letter or a digit.
+            text: As people type it; nothing is found without a letter or a digit. The first 1,000 characters are
+                looked at, and 16 words in them.
             limit: The most of each kind. Of more than 100 (or ``limit``) that fit alike, these are any.
 
         Raises:
@@ -530,7 +535,7 @@ class Catalogue:
         """
         check_page(limit)
         check_text("text", text)
-        words = search_words(text)
+        words = asked_words(text)
         if not words or not limit:
             return ()
         answer: list[Found] = []
@@ -549,7 +554,7 @@ class Catalogue:
 
         Args:
             field: ``artist``, ``album``, ``release`` or ``origin``.
-            prefix: What was typed so far.
+            prefix: What was typed so far; its first 1,000 characters are looked at.
             limit: The most to return.
             artist: Only of this artist's albums and videos, in any spelling.
 
@@ -560,6 +565,7 @@ class Catalogue:
         check_field(field)
         check_page(limit)
         check_text("prefix", prefix)
+        prefix = asked(prefix)
         key, similar = match_key(prefix), similar_key(prefix)
         wanted = {
             "artist": None if artist is None or field == "artist" else match_key(artist),

@@ -18,6 +18,7 @@ __all__ = [
     "FIELDS",
     "KINDS",
     "MOST_SONGS",
+    "MOST_WORDS",
     "Album",
     "AlbumContent",
     "AlbumUpload",
@@ -33,6 +34,8 @@ __all__ = [
     "Video",
     "album_ambiguous",
     "album_not_found",
+    "asked",
+    "asked_words",
     "best_first",
     "check_entry",
     "check_field",
@@ -172,6 +175,21 @@ def check_field(field: str) -> None:
     """
     if field not in FIELDS:
         raise ValueError(f"The catalogue suggests {', '.join(FIELDS)}; it knows no field {field[:40]!r}.")
+
+
+_LONGEST_QUESTION: Final = 1000
+MOST_WORDS: Final = 16
+"""So many words of a question are looked for."""
+
+
+def asked(text: str) -> str:
+    """What of a question is looked at: its first 1,000 characters. Nobody types more, and everybody waits meanwhile."""
+    return text[:_LONGEST_QUESTION]
+
+
+def asked_words(text: str) -> tuple[str, ...]:
+    """The words to look for: the first 16."""
+    return search_words(asked(text))[:MOST_WORDS]
 
 
 # ── what is derived ───────────────────────────────────────────────────────────────────────────────────────────

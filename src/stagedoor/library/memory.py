@@ -28,6 +28,8 @@ from .entries import (
     Video,
     album_ambiguous,
     album_not_found,
+    asked,
+    asked_words,
     best_first,
     check_entry,
     check_field,
@@ -236,7 +238,7 @@ class MemoryLibrary:
         """A page of the songs, by name and path; see `Catalogue.songs`."""
         check_page(limit, offset)
         check_text("search", search or "")
-        wanted, words = None if artist is None else match_key(artist), search_words(search or "")
+        wanted, words = None if artist is None else match_key(artist), asked_words(search or "")
         with self._lock:
             self._check_open()
             if search and search.strip() and not words:
@@ -255,7 +257,7 @@ class MemoryLibrary:
         """What has all the words of a text in its names; see `Catalogue.search`."""
         check_page(limit)
         check_text("text", text)
-        words = search_words(text)
+        words = asked_words(text)
         if not words:
             return ()
         with self._lock:
@@ -301,6 +303,7 @@ class MemoryLibrary:
         check_field(field)
         check_page(limit)
         check_text("prefix", prefix)
+        prefix = asked(prefix)
         key, similar = match_key(prefix), similar_key(prefix)
         owner = None if artist is None else match_key(artist)
         with self._lock:
