@@ -338,6 +338,44 @@ def test_several_albums_of_one_name(artwork: Artwork, library: MemoryLibrary) ->
     assert (plan.problems, plan.entry["albumid"]) == ((), other)
 
 
+def test_an_id_that_nobody_has_leaves_the_names(artwork: Artwork, library: MemoryLibrary) -> None:
+    plan = planned(artwork, {**NAMES, "albumid": "99"}, library=library)
+    (problem,) = plan.problems
+    assert (problem.code, problem.severity) == ("albumid_unknown", "warn")
+    assert "no album 99" in problem.sentence
+    assert (len(plan.files), plan.entry["albumid"]) == (4, None)
+    unknown = planned(artwork, {**NAMES, "albumname": "Post", "albumid": "99"}, library=library)
+    assert [problem.code for problem in unknown.problems] == ["albumid_unknown", "album_not_found"]
+    library.add_album("Björk", "Debut", "2003")
+    several = planned(artwork, {**NAMES, "albumid": "99"}, library=library)
+    assert [problem.code for problem in several.problems] == ["albumid_unknown", "album_ambiguous"]
+
+
+def test_an_id_of_another_album_is_asked_about(artwork: Artwork, library: MemoryLibrary) -> None:
+    """It was good in a catalogue that is no more, perhaps; a cover on a stranger's album helps nobody."""
+    (debut,) = library.find_albums("Björk", "Debut", None)
+    other = library.add_album("Portishead", "Dummy", "1994")
+    plan = planned(artwork, {**NAMES, "albumid": int(other)}, library=library)
+    (problem,) = plan.problems
+    assert (plan.files, problem.code, problem.severity) == ((), "albumid_differs", "hold")
+    assert problem.options == (other, debut)
+    for answer in (other, debut):
+        said = planned(artwork, {**NAMES, "albumid": other, "answers.albumid_differs": answer}, library=library)
+        assert (said.problems, len(said.files), said.entry["albumid"]) == ((), 4, answer)
+    again = planned(artwork, {**NAMES, "albumid": other, "answers.albumid_differs": "99"}, library=library)
+    assert [problem.code for problem in again.problems] == ["albumid_differs"]
+
+
+def test_an_id_whose_names_nobody_has_is_asked_about(artwork: Artwork, library: MemoryLibrary) -> None:
+    other = library.add_album("Portishead", "Dummy", "1994")
+    wrong = {**NAMES, "albumname": "Post", "albumid": other}
+    (problem,) = planned(artwork, wrong, library=library).problems
+    assert (problem.code, problem.options) == ("albumid_differs", (other,))
+    assert "none of that name" in problem.sentence
+    plan = planned(artwork, {**wrong, "answers.albumid_differs": other}, library=library)
+    assert (plan.problems, plan.entry["albumid"]) == ((), other)
+
+
 # ── produce ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -35,7 +35,8 @@ class Artwork:
     """The content type ``artwork``.
 
     Annotations: ``artistname`` and ``albumname`` make the path and name the album; where several albums have the name,
-    ``albumid`` (text or number) says which one it is.
+    ``albumid`` (text or number) says which one it is. Where id and names are at odds, the user is asked, and the
+    annotation ``answers.albumid_differs`` is the id of the album that is meant.
 
     Args:
         decoder: Its child processes open the files.
@@ -81,7 +82,7 @@ class Artwork:
         """Name the files, or say what is missing. A cover that is there already stays, and the new one gets a number.
 
         Problems: ``annotation_missing``, ``unusable_name``, ``album_not_found``, ``album_ambiguous``,
-        ``not_preprocessed``.
+        ``not_preprocessed``; question: ``albumid_differs``; warning: ``albumid_unknown``.
         """
         problems: list[Finding] = []
         artist = text(task, "artistname", problems)
@@ -90,8 +91,9 @@ class Artwork:
         if "kind" not in task.content:
             problems.append(_NOT_YET)
         if artist is not None and album is not None:
-            problems += _album_problems(around.library, artist, album, albumid)
-        if problems or artist is None or album is None:
+            answer = _albumid(task.annotations.get(f"answers.{_QUESTION}"))
+            albumid = _settle_album(around.library, artist, album, albumid, answer, problems)
+        if artist is None or album is None or any(problem.severity != "warn" for problem in problems):
             return Plan(files=(), problems=tuple(problems))
         fields = {"albumartist": artist, "album": album, "year": naming.year(task.annotations.get("release"))}
         try:
@@ -101,6 +103,7 @@ class Artwork:
         return Plan(
             files=tuple(PlannedFile("artwork", path, source=word) for word, path in cover_names(stem).items()),
             entry={"artist": artist, "album": album, "albumid": albumid},
+            problems=tuple(problems),
         )
 
     # ── integrate ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,25 +207,69 @@ def _albumid(value: JSON) -> str | None:
     return value.strip() or None if isinstance(value, str) else None
 
 
-def _album_problems(library: Library, artist: str, album: str, albumid: str | None) -> Iterator[Finding]:
-    """Whether the cover has an album; only of libraries that can say."""
+def _settle_album(
+    library: Library, artist: str, album: str, albumid: str | None, answer: str | None, problems: list[Finding]
+) -> str | None:
+    """The id of the album that is meant, where names alone do not say it; only of libraries that can tell.
+
+    Args:
+        library: The catalogue.
+        artist: Of the album.
+        album: Its title.
+        albumid: As annotated. An id goes stale with its catalogue, and then it may be another album's.
+        answer: The id that the user chose when asked.
+        problems: Gets what is to be said.
+    """
     if not isinstance(library, MusicLibrary):
-        return
-    found = library.find_albums(artist, album, albumid)
-    if not found:
-        yield Finding(
-            "album_not_found",
-            "reject",
-            f"The catalogue has no album “{album[:100]}” by “{artist[:100]}”. Correct the annotations “artistname” and "
-            "“albumname”, or import the album first; then try again.",
+        return albumid
+    named = library.find_albums(artist, album, None)
+    if albumid is not None and albumid not in named:
+        if albumid in library.find_albums(artist, album, albumid):
+            options = (albumid, *named[:_MOST_OPTIONS])
+            if answer in options:
+                return answer
+            others = f"theirs is {' or '.join(options[1:])}" if named else "the catalogue has none of that name"
+            problems.append(
+                Finding(
+                    _QUESTION,
+                    "hold",
+                    f"The annotation “albumid” says {albumid[:40]}, but that is not “{album[:100]}” by "
+                    f"“{artist[:100]}”: {others}. Of which one is it the cover?",
+                    options=options,
+                )
+            )
+            return albumid
+        problems.append(
+            Finding(
+                "albumid_unknown",
+                "warn",
+                f"The catalogue has no album {albumid[:40]}, as the annotation “albumid” says; the names decide.",
+            )
         )
-    elif len(found) > 1:
-        yield Finding(
-            "album_ambiguous",
-            "reject",
-            f"The catalogue has {len(found)} albums “{album[:100]}” by “{artist[:100]}”. Name one with the annotation "
-            f"“albumid” ({', '.join(found[:10])}), then try again.",
+        albumid = None
+    if not named:
+        problems.append(
+            Finding(
+                "album_not_found",
+                "reject",
+                f"The catalogue has no album “{album[:100]}” by “{artist[:100]}”. Correct the annotations “artistname” "
+                "and “albumname”, or import the album first; then try again.",
+            )
         )
+    elif len(named) > 1 and albumid is None:
+        problems.append(
+            Finding(
+                "album_ambiguous",
+                "reject",
+                f"The catalogue has {len(named)} albums “{album[:100]}” by “{artist[:100]}”. Name one with the "
+                f"annotation “albumid” ({', '.join(named[:_MOST_OPTIONS])}), then try again.",
+            )
+        )
+    return albumid
+
+
+_QUESTION: Final = "albumid_differs"
+_MOST_OPTIONS: Final = 10
 
 
 # ── what integration put on record ────────────────────────────────────────────────────────────────────────────
