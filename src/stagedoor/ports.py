@@ -9,7 +9,7 @@ Errors: an adapter raises `StorageError` (or `DataLost`, `StorageFull`, `Conflic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 
@@ -30,12 +30,15 @@ __all__ = [
     "EventBus",
     "Ids",
     "Illustrated",
+    "Keeper",
+    "KeptFile",
     "Library",
     "MusicLibrary",
     "Preprocessed",
     "Producer",
     "Quarantine",
     "Recovered",
+    "Renamer",
     "Room",
     "SongEntry",
     "Source",
@@ -405,6 +408,32 @@ class Tree(Protocol):
         ...
 
 
+@frozen
+class KeptFile:
+    """A file of the library that an upload has replaced, kept aside.
+
+    Attributes:
+        path: The name that it had, relative to the tree; empty if nobody knows.
+        at: Where it is now, in the words of the tree: for one on a disk the path relative to it.
+    """
+
+    path: str
+    at: str
+
+
+@runtime_checkable
+class Keeper(Protocol):
+    """Optional ability of a `Tree`: tells what it keeps for undo, so that it can be found without the upload."""
+
+    def kept(self, known: Container[str] = ()) -> Mapping[str, Sequence[KeptFile]]:
+        """What was replaced and neither came back nor was discarded, by the uid of the upload, ordered.
+
+        Args:
+            known: Uids that are left out.
+        """
+        ...
+
+
 @frozen(kw_only=True)
 class VideoEntry:
     """A music video for the catalogue.
@@ -589,12 +618,14 @@ class Illustrated:
         directory: Common directory of the files.
         thumbnail: File name in ``directory``.
         preview: File name in ``directory``.
+        findings: Warnings.
     """
 
     files: Mapping[str, bytes]
     directory: str
     thumbnail: str
     preview: str
+    findings: Sequence[Finding] = ()
 
 
 class Surroundings(Protocol):
@@ -680,4 +711,13 @@ class Producer(Protocol):
         Raises:
             ContentRejected: They cannot be made.
         """
+        ...
+
+
+@runtime_checkable
+class Renamer(Protocol):
+    """Optional ability of a `ContentType`: finds other names for artwork that is `PlannedFile.optional`."""
+
+    def renamed(self, plan: Plan, around: Surroundings) -> Plan:
+        """The plan with free names for its artwork: somebody else has one of the former by now."""
         ...

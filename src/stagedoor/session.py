@@ -16,7 +16,7 @@ import hashlib
 import inspect
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from typing import BinaryIO, Final
@@ -36,7 +36,7 @@ from .errors import (
     UploadError,
 )
 from .lifecycle import ROWS, State, Trigger, due
-from .ports import Buffer, ByteStore, ContentType, Illustrated, Library, Preprocessed, Producer, Tree
+from .ports import Buffer, ByteStore, ContentType, Illustrated, Library, Preprocessed, Producer, Renamer, Tree
 from .settings import Settings
 from .tasks import (
     JSON,
@@ -52,7 +52,7 @@ from .tasks import (
     pending_name,
 )
 
-__all__ = ["Chunk", "Declaration", "Ports", "Session", "file_too_large"]
+__all__ = ["PLANNING_STATES", "Chunk", "Declaration", "Ports", "Session", "file_too_large", "without_leave"]
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +138,7 @@ class Session:
     given_up: UploadError | None = None
     retry_at: float | None = None
     afterwards: list[Callable[[], None]] = field(factory=list)
+    _noticed: tuple[Finding, ...] = ()
 
     def __attrs_post_init__(self) -> None:
         self.state = self.task.state.value
@@ -327,7 +328,20 @@ class Session:
         plan = self.task.plan
         if self.step is Trigger.INTEGRATE and (plan is None or self._attempt == 1):
             plan = self._plan_if_it_can_be
+        elif self.step is Trigger.IMPORT_ARTWORK and plan is not None:
+            plan = self._with_free_names(plan)
         self.task = evolve(self.task, step=Step(self.step, self.token, self._attempt, self.now), plan=plan)
+
+    def _with_free_names(self, plan: Plan) -> Plan:
+        """The plan, with other names for artwork whose names somebody has taken since the integration."""
+        content = self._content
+        if not isinstance(content, Renamer) or not any(file.optional for file in plan.artwork):
+            return plan
+        if self._attempt > 1:  # what an attempt before this one has placed is no stranger's
+            self._take_back()
+        if not any(self._tree(file.root).exists(file.path) for file in plan.artwork):
+            return plan
+        return content.renamed(plan, _Surroundings(self.ports))
 
     def holds_step(self) -> bool:
         """The step on record is ours."""
@@ -431,14 +445,22 @@ class Session:
     def merge_annotations(self) -> None:
         """Put the new annotations over the old ones, key by key.
 
-        Whoever changes a name may have another file in the way: the leave to replace one has to be given with it.
+        The leave to replace files counts only where it can be seen which ones these are. Whoever changes names may
+        have other files in the way: then it has to be given once more, with the change or after it.
         """
         assert self.annotations is not None
         assert not isinstance(self._merged, Refused)
-        old, said = self.task.annotations, self.annotations
-        renamed = any(not key.startswith("answers.") and old.get(key) != value for key, value in self._merged.items())
-        merged = self._merged if _REPLACE in said or not renamed else _without_leave(self._merged)
-        self.task = evolve(self.task, annotations=merged)
+        task = evolve(self.task, annotations=self._merged)
+        if _REPLACE in self.annotations:
+            stands = task.state in PLANNING_STATES
+        else:
+            stands = _REPLACE not in self._merged or self._names(task) <= self._names(self.task)
+        self.task = task if stands else evolve(task, annotations=without_leave(self._merged))
+
+    def _names(self, task: UploadTask) -> Set[tuple[str, str]]:
+        """What would be placed, as the annotations are; nothing while that cannot be said."""
+        plan = Session(task, self.ports, self.now)._outline_if_it_can_be
+        return set() if plan is None else {(file.root, file.path) for file in (*plan.files, *plan.artwork)}
 
     def no_open_question(self) -> bool:
         """The user has answered what had to be asked, about the content and about its place in the library."""
@@ -447,7 +469,7 @@ class Session:
     @cached_property
     def questions(self) -> tuple[Finding, ...]:
         """What the user still has to answer."""
-        plan = self._plan_if_it_can_be
+        plan = self._outline_if_it_can_be
         planned = plan.problems if plan is not None else ()
         return (*self.task.open_questions, *(problem for problem in planned if problem.severity == "hold"))
 
@@ -475,7 +497,35 @@ class Session:
 
     @cached_property
     def plan(self) -> Plan:
-        """What integration would do now: names from the content type, collisions from the trees.
+        """What integration would do now: the outline, without files that are there already, byte for byte.
+
+        Where files may be replaced, those of the same size are read: slow. A file that is there already stays whose
+        it is: nothing would be won by replacing it, and nobody could tell whose it is then, not even the undo of the
+        upload that brought it.
+        """
+        plan = self.outline
+        same = [file for file in plan.files if file.replace and self._is_there(file)]
+        if not same:
+            return plan
+        problems = [*plan.problems, _already_there(same)]
+        if len(same) == len(plan.files):
+            problems.append(Finding("nothing_to_place", "reject", _NOTHING_TO_PLACE))
+        files = tuple(file for file in plan.files if file not in same)
+        return attrs.evolve(plan, files=files, problems=tuple(problems))
+
+    def _is_there(self, file: PlannedFile) -> bool:
+        """Whether the file that has a planned name has the planned bytes, too."""
+        size, sha256 = file.size, file.sha256
+        if not file.source:
+            size, sha256 = self.task.filesize, self.task.sha256
+        if size is None or sha256 is None:
+            return False
+        tree, like = self._tree(file.root), PlacedFile(file.root, file.path, size, sha256)
+        return tree.check(self.task.uid, like) and tree.holds(self.task.uid, like)
+
+    @cached_property
+    def outline(self) -> Plan:
+        """What integration would do now: names from the content type, collisions from the trees. No file is read.
 
         Questions that are answered are left out of its problems.
         """
@@ -511,8 +561,15 @@ class Session:
 
     @cached_property
     def _plan_if_it_can_be(self) -> Plan | None:
+        return self._if_it_can_be(lambda: self.plan)
+
+    @cached_property
+    def _outline_if_it_can_be(self) -> Plan | None:
+        return self._if_it_can_be(lambda: self.outline)
+
+    def _if_it_can_be(self, planned: Callable[[], Plan]) -> Plan | None:
         try:
-            return self.plan
+            return planned()
         except ContentRejected as error:
             return Plan((), problems=(Finding(error.code, "reject", error.sentence),))
         except Exception:  # the work of the step meets it again, where it is counted, told and tried again
@@ -539,7 +596,7 @@ class Session:
                 if problem.severity != "warn":
                     raise ContentRejected(problem.sentence, code=problem.code)
             if not plan.files:
-                raise ContentRejected("There is nothing to put into the library.", code="nothing_to_place")
+                raise ContentRejected(_NOTHING_TO_PLACE, code="nothing_to_place")
             for file in plan.files:
                 if not file.source:
                     with self._open() as source:
@@ -554,10 +611,10 @@ class Session:
                     code="cannot_produce",
                 )
             if same := [file.path for file in placed if file.replaced == file.sha256]:
-                # Nothing would be won, and nobody could tell whose file it is: not even the undo of the earlier upload.
+                # Somebody was faster, with the same bytes; or only now it is known what they are.
                 raise ContentRejected(
-                    f"{same[0]} is there already, byte for byte, and is not replaced. Leave it out, or remove the "
-                    "upload.",
+                    f"{_listed(same)} {'is' if len(same) == 1 else 'are'} there already, byte for byte, and not "
+                    "replaced. Try again, and what is there is left out.",
                     code="already_there",
                 )
         if self.failure is not None:
@@ -666,9 +723,11 @@ class Session:
             except Conflict as error:
                 if error.code != "destination_exists" or not all(file.optional for file in planned.values()):
                     raise
-                log.info("upload %s goes without artwork: %s", self.task.id, error.sentence)
                 self._take_back()
-                return ()
+                raise StorageError(
+                    "Somebody was faster with a name. Another one is looked for.", code="name_taken"
+                ) from error
+            self._noticed = tuple(made.findings)
             if made.files:
                 self.ports.library.illustrate(self.task.uid, made.directory, made.thumbnail, made.preview)
         return None if self.failure is not None else tuple(placed)
@@ -678,7 +737,14 @@ class Session:
         assert self._artwork is not None
         known = {(file.root, file.path) for file in self._artwork}
         placed = tuple(file for file in self.task.placed if (file.root, file.path) not in known)
-        self.task = evolve(self.task, placed=(*placed, *self._artwork), step=None, message=None, code=None)
+        self.task = evolve(
+            self.task,
+            placed=(*placed, *self._artwork),
+            findings=(*self.task.findings, *self._noticed),
+            step=None,
+            message=None,
+            code=None,
+        )
         self._settle_afterwards()
 
     def library_untouched(self) -> bool:
@@ -737,7 +803,7 @@ class Session:
     def adopt_undo(self) -> None:
         """As before the integration; the annotations stay, but not the leave to replace: it was for that one time."""
         self.task = evolve(
-            self.task, annotations=_without_leave(self.task.annotations), plan=None, placed=(),
+            self.task, annotations=without_leave(self.task.annotations), plan=None, placed=(),
             created_directories=(), videofile=None, artworkfile=None, step=None, wanted=None, import_wanted=False,
             message=None, code=None,
         )  # fmt: skip
@@ -831,9 +897,12 @@ class _Surroundings:
 
 
 _REPLACE: Final = "answers.destination_exists"
+_NOTHING_TO_PLACE: Final = "There is nothing to put into the library."
+PLANNING_STATES: Final = frozenset({State.PREPROCESSED, State.INTEGRATIONFAILED})
+"""Where it can be seen what integration would do."""
 
 
-def _without_leave(annotations: Mapping[str, JSON]) -> Mapping[str, JSON]:
+def without_leave(annotations: Mapping[str, JSON]) -> Mapping[str, JSON]:
     """Without the leave to replace files that are in the way."""
     return {key: value for key, value in annotations.items() if key != _REPLACE}
 
@@ -841,18 +910,34 @@ def _without_leave(annotations: Mapping[str, JSON]) -> Mapping[str, JSON]:
 def _collision(taken: Sequence[PlannedFile]) -> Finding:
     """One sentence for all files of the library that are in the way."""
     first, others = taken[0], len(taken) - 1
-    what, old = "It is", "old file is"
+    what, old, gone = "It is", "old file is", "it is"
     if others:
         more = "So is another" if others == 1 else f"So are {others} more of the files"
-        what, old = f"{more}, and they are", "old files are"
+        what, old, gone = f"{more}, and they are", "old files are", "they are"
     return Finding(
         "destination_exists",
         "reject",
         f"There is {first.path} in the {first.root} directory already. {what} never overwritten: change the "
         "annotations, or remove the upload; or annotate answers.destination_exists with “replace”, and the "
-        f"{old} kept aside for undo.",
+        f"{old} kept for undo until the upload is removed: then {gone} deleted.",
         options=("replace",),
     )
+
+
+def _already_there(same: Sequence[PlannedFile]) -> Finding:
+    """One sentence for all files that are left out, since the library has them."""
+    left = "is left out: it is there already" if len(same) == 1 else "are left out: they are there already"
+    return Finding(
+        "already_there",
+        "warn",
+        f"{_listed([file.path for file in same])} {left}, byte for byte, and not this upload's to take back.",
+    )
+
+
+def _listed(names: Sequence[str], most: int = 20) -> str:
+    """Names for a sentence, the first ones of them."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _reachable(tree: Tree, path: str) -> bool:

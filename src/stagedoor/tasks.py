@@ -329,7 +329,7 @@ class PlannedFile:
         size: In bytes, when known.
         sha256: When known.
         replace: Whether a file that has the name may be moved away: the user has decided.
-        optional: Whether it is left out, with all optional ones, when somebody else has the name by then.
+        optional: Whether its name does not matter, and another one is found when somebody else has it by then.
     """
 
     root: str
@@ -453,7 +453,8 @@ class UploadTask:
         import_wanted: Import follows the integration.
         created: Seconds since the epoch.
         updated: Seconds since the epoch, of the last change of the document.
-        deadline: When the upload expires, seconds since the epoch; ``None`` while there is work to do.
+        deadline: When the upload expires, seconds since the epoch; ``None`` while there is work to do, or something
+            that it replaced is kept for it.
         history: What happened, oldest first; of a long history the middle is left out.
         wire: What the wire that brought the upload wants back as it was.
         foreign: Keys of an older document that nobody here knows, kept as they were.
@@ -507,6 +508,11 @@ class UploadTask:
     def open_questions(self) -> tuple[Finding, ...]:
         """Holds that no annotation ``answers.<code>`` has answered yet."""
         return tuple(f for f in self.findings if f.severity == "hold" and not answered(f, self.annotations))
+
+    @property
+    def replaced(self) -> int:
+        """How many files of the library are kept for its undo, and are deleted when it is removed."""
+        return sum(file.replaced is not None for file in self.placed)
 
     def happened(self, trigger: str, source: str, dest: str, time: float, reason: str = "") -> tuple[Event, ...]:
         """The history with one more line.

@@ -708,13 +708,14 @@ def test_an_archive_of_broken_songs_is_given_up(album: Album, monkeypatch: pytes
     assert len(asked) <= 22
 
 
-def test_a_cover_that_is_there_stays(album: Album) -> None:
-    """Of another disc, or of a song that came before: twenty songs need no twenty covers."""
+def test_covers_never_take_a_name_that_is_there(album: Album) -> None:
     data = zipped({"1.mp3": a_song(), "cover.jpg": jpeg(90)})
-    upload = looked_at(album, data)
-    plan = album.plan(upload, Around(paths={"artwork": ["Björk - Debut (50).jpg"]}))
-    assert (plan.artwork, codes(plan.problems)) == ((), ["cover_stays"])
-    assert album.illustrate(evolve(upload, plan=plan), of(data)).files == {}
+    around = Around(paths={"artwork": ["Björk - Debut (50).jpg"]})
+    plan = album.plan(looked_at(album, data), around)
+    assert plan.artwork[0].path == "Björk - Debut [2].jpg"
+    taken = Around(paths={"artwork": ["Björk - Debut.jpg", "Björk - Debut [2] (150).jpg"]})
+    assert album.renamed(plan, taken).artwork[0].path == "Björk - Debut [3].jpg"
+    assert album.renamed(plan, Around()).artwork[0].path == "Björk - Debut.jpg"
 
 
 # ── integration and import ────────────────────────────────────────────────────────────────────────────────────

@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from typing import BinaryIO, Final
 
-from ..errors import ContentRejected, DataLost
+from attrs import evolve
+
+from ..errors import ContentRejected, DataLost, StorageError
 from ..names import match_key
 from ..ports import AlbumEntry, Illustrated, Library, MusicLibrary, Preprocessed, SongEntry, Source, Surroundings
 from ..tasks import JSON, Finding, Plan, PlannedFile, UploadTask, extension_of
@@ -22,7 +24,7 @@ from . import naming
 from .annotations import origin, release_year, text, yes_or_no
 from .artists import settle_artist
 from .corrections import corrected
-from .covers import SIZES, cover_names, first_cover
+from .covers import SIZES, cover_names, free_cover
 from .decoding import Decoder
 from .decoding.archive import ArchiveLimits, extract
 from .decoding.audio import embedded_cover
@@ -160,7 +162,7 @@ class Album:
                 }
             )  # fmt: skip
         problems += _from_names(task, guess)
-        problems += _known_already(around, tracks, by.name, album, release)
+        problems += _known_already(around, tracks, by.name, album, release, _replaced(task, around, files))
         entry: dict[str, JSON] = {
             "artist": by.name,
             "album": album,
@@ -173,23 +175,15 @@ class Album:
         cover = task.content.get("cover")
         if isinstance(cover, Mapping):
             try:
-                stem = first_cover(around, self._scheme.cover.path(named))
+                base = self._scheme.cover.path(named)
             except ContentRejected as error:
                 problems.append(
                     Finding("no_cover", "warn", f"The cover has no name, and is left out. {error.sentence}")
                 )
-                stem = None
             else:
-                if stem is None:  # of another disc, or of another song that came by itself
-                    problems.append(
-                        Finding(
-                            "cover_stays", "warn", "The album has a cover already; it stays. Send another as artwork."
-                        )
-                    )
-            if stem is not None:
-                names = cover_names(stem)
-                artwork = tuple(PlannedFile("artwork", path, word, optional=True) for word, path in names.items())
-                entry["cover"] = {"member": cover.get("member"), "embedded": cover.get("embedded") is True}
+                artwork = _artwork(around, base)
+                where = {"member": cover.get("member"), "embedded": cover.get("embedded") is True}
+                entry["cover"] = {**where, "base": base}
         return Plan(files=tuple(files), artwork=artwork, entry=entry, problems=tuple(problems))
 
     def _path(
@@ -260,14 +254,15 @@ class Album:
     # ── import ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def import_(self, task: UploadTask, library: Library) -> None:
-        """Tell the catalogue.
+        """Tell the catalogue. Songs that were there already, byte for byte, stay those of the upload that brought them.
 
         Raises:
-            ContentRejected: ``no_plan``, or the catalogue's.
+            ContentRejected: ``no_plan``, ``nothing_to_place``, or the catalogue's.
         """
         entry = recorded(task)
         tracks = tracks_from(task.content.get("tracks")) or ()
         placed = {file.sha256: file for file in task.placed if file.root == "music"}
+        planned = {file.sha256 for file in task.plan.files} if task.plan else ()
         songs = []
         for song in _sequence(entry, "songs"):
             at = song.get("track") if isinstance(song, Mapping) else None
@@ -275,7 +270,9 @@ class Album:
                 raise no_plan()
             track = tracks[at]
             if track.sha256 not in placed:
-                raise no_plan()
+                if track.sha256 in planned:
+                    raise no_plan()
+                continue  # it is there already, as the song of an earlier upload
             file = placed[track.sha256]
             songs.append(
                 SongEntry(
@@ -291,6 +288,8 @@ class Album:
                     codec=track.codec,
                 )
             )
+        if not songs:
+            raise ContentRejected("All songs of it are those of earlier uploads.", code="nothing_to_place")
         library.put(
             task.uid,
             AlbumEntry(
@@ -302,6 +301,12 @@ class Album:
                 songs=tuple(songs),
             ),
         )
+
+    def renamed(self, plan: Plan, around: Surroundings) -> Plan:
+        """Other names for the cover: see `stagedoor.ports.Renamer`."""
+        cover = plan.entry.get("cover")
+        base = cover.get("base") if isinstance(cover, Mapping) else None
+        return evolve(plan, artwork=_artwork(around, base)) if isinstance(base, str) else plan
 
     # ── illustrate ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -325,7 +330,9 @@ class Album:
             pictures = self._cover(task, source, cover)
         except ContentRejected as error:  # it was looked at before; an album is not worth less without
             _log.warning("upload %s gets no cover: %s", task.id, error.sentence)
-            return nothing
+            return evolve(
+                nothing, findings=[Finding("no_cover", "warn", f"The cover could not be made. {error.sentence}")]
+            )
         made = {"cover": pictures.full, **{str(side): data for side, data in pictures.small.items()}}
         directory, _, name = paths["cover"].rpartition("/")
         return Illustrated(
@@ -394,8 +401,25 @@ def _from_names(task: UploadTask, guess: Mapping[str, JSON]) -> Iterator[Finding
 _MEANINGS: Final = {"artistname": "artist", "albumname": "album", "release": "year"}
 
 
+def _replaced(task: UploadTask, around: Surroundings, files: Sequence[PlannedFile]) -> Set[str | None]:
+    """SHA-256 of the songs that take the names of others, as the user has decided: nothing is added by these."""
+    if task.annotations.get("answers.destination_exists") != "replace":
+        return set()
+    found = set()
+    for file in files:
+        with suppress(StorageError):  # whoever looks for what is in the way says so
+            if around.exists(file.root, file.path):
+                found.add(file.sha256)
+    return found
+
+
 def _known_already(
-    around: Surroundings, tracks: Sequence[Track], artist: str, album: str, release: str
+    around: Surroundings,
+    tracks: Sequence[Track],
+    artist: str,
+    album: str,
+    release: str,
+    replaced: Set[str | None],
 ) -> Iterator[Finding]:
     library = around.library
     if not isinstance(library, MusicLibrary):
@@ -408,7 +432,7 @@ def _known_already(
             f"{len(there)} of {len(tracks)} songs are in the library already, byte for byte.",
         )
     songs = library.find_songs(artist, album, release)
-    new = {_place(track.disc or 1, track.track, track.title) for track in tracks}
+    new = {_place(track.disc or 1, track.track, track.title) for track in tracks if track.sha256 not in replaced}
     if any(_place(song.disc, song.number, song.name) in new for song in songs):
         old = ", ".join(sorted({song.codec for song in songs}))
         now = ", ".join(sorted({track.codec for track in tracks}))
@@ -424,6 +448,11 @@ def _known_already(
 def _place(disc: int, number: int, title: str) -> tuple[int, int | str]:
     """What makes a song the same one on an album: its number, or where nobody knows it, its title."""
     return disc, number or match_key(title)
+
+
+def _artwork(around: Surroundings, base: str) -> tuple[PlannedFile, ...]:
+    names = cover_names(free_cover(around, base))
+    return tuple(PlannedFile("artwork", path, word, optional=True) for word, path in names.items())
 
 
 # ── what integration put on record ────────────────────────────────────────────────────────────────────────────

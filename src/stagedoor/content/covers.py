@@ -15,7 +15,7 @@ from ..errors import StorageError
 from ..ports import Surroundings
 from . import naming
 
-__all__ = ["SIZES", "cover_names", "first_cover", "free_cover"]
+__all__ = ["SIZES", "cover_names", "free_cover"]
 
 SIZES: Final = (50, 150, 500)
 """Sides of the squares into which the small copies fit, in pixels; part of their names."""
@@ -38,12 +38,6 @@ def free_cover(around: Surroundings, path: str) -> str:
     stem = _stem(path)
     numbered = (f"{stem} [{number}]" for number in count(2))
     return next(free for free in chain([stem], numbered) if not _taken(around, free))
-
-
-def first_cover(around: Surroundings, path: str) -> str | None:
-    """The path of `free_cover` if nothing has it; ``None`` when there is a cover already."""
-    stem = _stem(path)
-    return None if _taken(around, stem) else stem
 
 
 def _stem(path: str) -> str:

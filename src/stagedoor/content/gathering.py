@@ -40,6 +40,10 @@ _FRONT: Final = ("cover", "folder", "front", "album", "albumart", "artwork")
 _MOST_PICTURES: Final = 8
 _MOST_BROKEN: Final = 20
 """Broken songs after which an archive is given up: each costs a decoder its process, some 0.4 s."""
+_CPU: Final = 30.0
+_CPU_A_SONG: Final = 0.5
+_CPU_A_GIB: Final = 30.0
+"""Seconds of processor time that the songs of an archive may take to decode; real ones take half of that by size."""
 _MOST_EMBEDDED: Final = 3
 """Songs whose picture is tried; an album has the same in all of them."""
 _COVER_BYTES: Final = 64 << 20
@@ -128,6 +132,8 @@ class Gatherer:
         warned: dict[str, list[str]] = {}
         unusable: dict[Member, Finding] = {}
         tries = _MOST_EMBEDDED
+        limit = self.decoder.spent() + _CPU + _CPU_A_SONG * len(songs)
+        limit += _CPU_A_GIB * sum(member.size for member in songs) / (1 << 30)
         wanted = [member.index for member in (*songs, *pictures)]
         with (
             Spool(self.scratch) as spool,
@@ -144,6 +150,12 @@ class Gatherer:
                 else:
                     track, codes = self._song(member, spooled, spool.source)
                     tracks.append(track)
+                    if self.decoder.spent() > limit:
+                        raise ContentRejected(
+                            "To look at the songs of this archive takes far more than songs need, at the latest "
+                            f"{listed([track.name])}. Leave out what is no ordinary song.",
+                            code="decoder_budget",
+                        )
                     if sum(bool(one.problem) for one in tracks) > _MOST_BROKEN:
                         raise ContentRejected(
                             f"More than {_MOST_BROKEN} songs of the archive cannot be used, the first of them "

@@ -44,6 +44,7 @@ _log = logging.getLogger(__name__)
 
 _PROGRAM: Final = Path(__file__).parent / "child" / "__main__.py"
 _MAX_DOCUMENT: Final = 1 << 22
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _MAX_FRAME: Final = 1 << 20
 _FRAME: Final = struct.Struct(">cI")
 
@@ -205,6 +206,15 @@ class _Child:
     @property
     def alive(self) -> bool:
         return self._process.poll() is None
+
+    def cpu_seconds(self) -> float | None:
+        """Processor time used so far, as the kernel counts it; ``None`` when it is gone."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            return None
+        return (int(fields[11]) + int(fields[12])) / _TICKS if fields[0] != b"Z" else None
 
     @property
     def returncode(self) -> int | None:
@@ -372,6 +382,7 @@ class Decoder:
         self._spawner: _Spawner | None = None
         self._sandbox: Sandbox | None = None
         self._owner = os.getpid()
+        self._thread = threading.local()
 
     def __enter__(self) -> Decoder:
         return self
@@ -432,9 +443,10 @@ class Decoder:
         with source() as stream, _descriptor(stream) as (fd, size), self._slot("runs") as child:
             request = {"operation": operation, "size": size, "arguments": dict(arguments or {})}
             child.served += 1
-            with self._judged(child, operation):
-                answer = child.ask(request, fd, self.limits.seconds)
-            self._check(operation, answer.document)
+            with self._metered(child):
+                with self._judged(child, operation):
+                    answer = child.ask(request, fd, self.limits.seconds)
+                self._check(child, operation, answer.document)
             child.good = True
             return Answer(document=answer.document["answer"], blobs=answer.blobs)
 
@@ -474,7 +486,7 @@ class Decoder:
                 frame, last = child.frame(self.limits.seconds)
             if last:
                 assert not isinstance(frame, bytes)
-                self._check(operation, frame)
+                self._check(child, operation, frame)
                 child.good = True
                 return
             yield frame
@@ -498,10 +510,28 @@ class Decoder:
             _log.warning("A decoder ended with %s during %s", child.returncode, operation)
             raise self._rejected("decoder_timeout" if over_time else "decoder_crashed") from None
 
-    def _check(self, operation: str, document: Mapping[str, Any]) -> None:
+    def spent(self) -> float:
+        """Seconds of processor time that children have used for `run` of the calling thread so far."""
+        return getattr(self._thread, "spent", 0.0)
+
+    @contextlib.contextmanager
+    def _metered(self, child: _Child) -> Iterator[None]:
+        began, before = time.monotonic(), child.cpu_seconds()
+        try:
+            yield
+        finally:
+            after = child.cpu_seconds()
+            # Of one that is gone nobody can say; it was not idle.
+            used = time.monotonic() - began if after is None or before is None else after - before
+            self._thread.spent = self.spent() + used
+
+    def _check(self, child: _Child, operation: str, document: Mapping[str, Any]) -> None:
         if "storage" in document:
             raise StorageError("The uploaded file could not be read.", code="storage_error")
         if "rejected" in document:
+            # An orderly refusal is an answer like any other; a new process for each would be a weapon.
+            code = document["rejected"]
+            child.good = isinstance(code, str) and code in SENTENCES and not code.startswith("decoder_")
             raise self._rejected(document["rejected"], document.get("numbers"))
         if not isinstance(document.get("answer"), dict):
             _log.warning("A decoder failed at %s: %r", operation, str(document.get("failed"))[:1000])
