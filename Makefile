@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench docs diagrams documents campaign clean
+.PHONY: help demo serve test check format bench docs diagrams documents campaign kills clean
 
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ documents: $(READY) ## The OpenAPI and AsyncAPI documents, from what they descri
 
 campaign: $(READY) ## The model for minutes, on every set of adapters
 	@STAGEDOOR_EXAMPLES=3000 $(BIN)/python -m pytest tests/test_model.py -q
+
+kills: $(READY) ## The real server killed 200 times under clients
+	@STAGEDOOR_KILLS=200 $(BIN)/python -m pytest tests/server/test_killed.py -q -s
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) .cache dist build
