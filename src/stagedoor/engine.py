@@ -139,6 +139,43 @@ class Recovery:
     adopted: int = 0
 
 
+class _Locked:
+    """The lock of an upload. A class, not a generator: each small upload takes it eight times."""
+
+    __slots__ = ("_engine", "_held", "_id")
+
+    def __init__(self, engine: Uploads, uploadid: str) -> None:
+        self._engine = engine
+        self._id = check_id(uploadid)
+
+    def __enter__(self) -> None:
+        engine = self._engine
+        if os.getpid() != engine._pid:
+            raise InUse("The uploads belong to the process that opened them. Open them after the fork, in one process.")
+        if engine._closed:
+            raise InUse("The uploads are closed. Open them again.", code="closed")
+        with engine._lock:
+            held = engine._locks.get(self._id)
+            if held is None:
+                held = engine._locks[self._id] = _Lock(threading.RLock())
+            held.users += 1
+        self._held = held
+        held.lock.acquire()
+        engine._hold(1)
+
+    def __exit__(self, *exc: object) -> None:
+        engine, held = self._engine, self._held
+        engine._hold(-1)
+        held.lock.release()
+        with engine._lock:
+            held.users -= 1
+            if not held.users:
+                del engine._locks[self._id]
+        if engine._closed:
+            engine._notify()
+        engine._flush()
+
+
 class Uploads:
     """All uploads of a server.
 
@@ -1191,32 +1228,8 @@ class Uploads:
             except UploadError as error:
                 log.warning("upload %s: cleaning up has to wait: %s", session.task.id, error.sentence)
 
-    @contextmanager
-    def _locked(self, uploadid: str) -> Iterator[None]:
-        check_id(uploadid)
-        if os.getpid() != self._pid:
-            raise InUse("The uploads belong to the process that opened them. Open them after the fork, in one process.")
-        if self._closed:
-            raise InUse("The uploads are closed. Open them again.", code="closed")
-        with self._lock:
-            held = self._locks.get(uploadid)
-            if held is None:
-                held = self._locks[uploadid] = _Lock(threading.RLock())
-            held.users += 1
-        held.lock.acquire()
-        self._hold(1)
-        try:
-            yield
-        finally:
-            self._hold(-1)
-            held.lock.release()
-            with self._lock:
-                held.users -= 1
-                if not held.users:
-                    del self._locks[uploadid]
-            if self._closed:
-                self._notify()
-            self._flush()
+    def _locked(self, uploadid: str) -> _Locked:
+        return _Locked(self, uploadid)
 
     def _hold(self, more: int) -> None:
         """Count the locks and claims of this thread."""

@@ -11,8 +11,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import BinaryIO, Final
 
 from attrs import frozen
@@ -37,12 +36,24 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
-@contextmanager
-def storage_errors(doing: str) -> Iterator[None]:
-    """Turn an `OSError` into our own: `StorageFull` where room is missing, else `StorageError`."""
-    try:
-        yield
-    except OSError as error:
+class storage_errors:  # noqa: N801  # it is used as a function is
+    """Turn an `OSError` into our own: `StorageFull` where room is missing, else `StorageError`.
+
+    A class, not a generator: each upload goes through it a dozen times.
+    """
+
+    __slots__ = ("_doing",)
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, OSError):
+            return
+        doing = self._doing
         if is_full(error):
             raise StorageFull(f"There is no room for {doing}. Free some space; the upload then goes on.") from error
         if error.errno in (errno.EMFILE, errno.ENFILE):
