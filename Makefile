@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench docs diagrams documents campaign kills clean
+.PHONY: help demo serve test check format bench bench-server peers docs diagrams documents campaign kills clean
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -40,6 +40,12 @@ format: $(READY) ## Let ruff format and mend what it can
 bench: $(READY) ## The engine against the bare loops it stands on (E1 to E3), and songs into the library
 	@$(BIN)/python bench/engine.py
 	@$(BIN)/python bench/songs.py
+
+bench-server: $(READY) ## The server against its bars, and against servers that others wrote (make peers)
+	@$(BIN)/python bench/server.py
+
+peers: ## Those servers, into .cache/bench
+	@sh bench/peers/install.sh
 
 docs: $(READY) ## The documentation as HTML, without a warning
 	@$(BIN)/python -m pip install --quiet --group docs

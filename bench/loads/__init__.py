@@ -1,0 +1,1 @@
+"""What the servers are put under, and what is measured meanwhile. Standard library only."""
