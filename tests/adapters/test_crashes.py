@@ -318,6 +318,10 @@ class TreeLife(Life):
                 assert visible[path] == data
             elif path not in visible:
                 assert self.taking or not self.links
+            if visible.get(path) != data and self.owner[path] not in self.over:
+                # Whoever finds it in the journal knows where it belongs, whatever becomes of the upload.
+                found = LocalTree("music", "/music", disk=after).kept()[self.owner[path]]
+                assert data in [after.read(f"/music/{file.at}") for file in found if file.path == path]
         assert self.artwork.items() <= after.files().items()
         for uid in self.discarded:
             assert f".stagedoor/{uid}.kept" not in after.directories("/music")
@@ -696,7 +700,8 @@ _DISKS = [
 
 
 def _kept(disk: SimulatedDisk, uid: str = UID) -> list[bytes]:
-    return list(disk.files(f"/music/.stagedoor/{uid}.kept").values())
+    found = disk.files(f"/music/.stagedoor/{uid}.kept")
+    return [data for name, data in found.items() if not name.endswith(".path")]
 
 
 def _replaced(links: bool, exclusive: bool) -> tuple[SimulatedDisk, PlacedFile]:

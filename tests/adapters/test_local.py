@@ -119,7 +119,8 @@ class LocalTreeContract(TreeContract):
         (self.root / path).unlink()
 
     def kept(self, tree: Tree, uid: str) -> Sequence[bytes]:
-        return [file.read_bytes() for file in (self.root / ".stagedoor" / f"{uid}.kept").glob("*")]
+        found = (self.root / ".stagedoor" / f"{uid}.kept").glob("*")
+        return [file.read_bytes() for file in found if file.suffix != ".path"]
 
 
 class TestTree(LocalTreeContract):
@@ -168,7 +169,8 @@ class TestDurableTree(TreeContract):
         self.disk.sync_directory(os.path.dirname(f"/music/{path}"))
 
     def kept(self, tree: Tree, uid: str) -> Sequence[bytes]:
-        return list(self.disk.files(f"/music/.stagedoor/{uid}.kept").values())
+        found = self.disk.files(f"/music/.stagedoor/{uid}.kept")
+        return [data for name, data in found.items() if not name.endswith(".path")]
 
 
 class TestDurableTreeWithoutLinks(TestDurableTree):

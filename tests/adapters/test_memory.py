@@ -56,7 +56,7 @@ class TestTree(TreeContract):
 
     def kept(self, tree: Tree, uid: str) -> Sequence[bytes]:
         assert isinstance(tree, MemoryTree)
-        return tree.kept(uid)
+        return tree.replaced(uid)
 
 
 def test_keys_are_those_of_all_places() -> None:

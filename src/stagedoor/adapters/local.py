@@ -12,7 +12,8 @@ The uploads directory::
 
 A library tree has, while something is being placed or taken back, ``.stagedoor/<uid>/`` with the copies that become
 visible by a link, or, where there are no links, by a rename that never replaces. What an upload has replaced is in
-``.stagedoor/<uid>.kept/`` until an undo brings it back, or the upload is removed.
+``.stagedoor/<uid>.kept/`` until an undo brings it back, or the upload is removed; beside each file is a note, its name
+and ``.path``, with the name that it had in the tree.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import threading
 import time
 import zlib
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from typing import BinaryIO, Final, Literal, TypeAlias
 
@@ -38,7 +39,7 @@ from attrs import define, field, fields
 
 from ..errors import ConfigurationError, Conflict, DataLost, InUse, StorageError, UploadError
 from ..lifecycle import Standing, State, Trigger, due
-from ..ports import Buffer, Recovered, Summary
+from ..ports import Buffer, KeptFile, Recovered, Summary
 from ..tasks import SCHEMA, InvalidDocument, PlacedFile, UploadTask, dump, evolve, load, pending_name
 from .disk import Disk, FileInfo, is_full, make_root, storage_errors
 
@@ -1015,6 +1016,7 @@ def _copy_file(disk: Disk, source: str, dest: str, *, sync: bool) -> None:
 # ── trees ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _KEPT: Final = ".kept"
+_PATH: Final = ".path"
 
 
 @define
@@ -1105,10 +1107,14 @@ class LocalTree:
         """See `Tree.settle`. Nothing is synced: what a crash brings back is found by `unsettled`."""
         with storage_errors(f"cleaning the {self.name} directory"):
             directory = self._at(f".stagedoor/{uid}")
+            names = self._names_kept(uid)
+            for note in sorted(names - {_note_of(name) for name in names if not name.endswith(_PATH)}):
+                if note.endswith(_PATH):
+                    self.disk.unlink(os.path.join(directory + _KEPT, note))
+            self.disk.rmdir(directory + _KEPT)
             for entry in self.disk.entries(directory):
                 self.disk.unlink(os.path.join(directory, entry.name))
             self.disk.rmdir(directory)
-            self.disk.rmdir(directory + _KEPT)
             self.disk.rmdir(self._at(".stagedoor"))
 
     def discard(self, uid: str) -> None:
@@ -1133,6 +1139,30 @@ class LocalTree:
                 return ()
             found = (entry.name for entry in self.disk.entries(self._at(".stagedoor")) if entry.is_dir)
             return sorted(name for name in found if not name.endswith(_KEPT))
+
+    def kept(self, known: Container[str] = ()) -> Mapping[str, Sequence[KeptFile]]:
+        """See `Keeper.kept`."""
+        with storage_errors(f"looking into the {self.name} directory"):
+            hidden = self.disk.info(self._at(".stagedoor"))
+            if hidden is None or not hidden.is_dir:
+                return {}
+            names = sorted(entry.name for entry in self.disk.entries(self._at(".stagedoor")) if entry.is_dir)
+            uids = (name.removesuffix(_KEPT) for name in names if name.endswith(_KEPT))
+            found = {uid: self._files_kept(uid) for uid in uids if uid not in known}
+            return {uid: files for uid, files in found.items() if files}
+
+    def _files_kept(self, uid: str) -> Sequence[KeptFile]:
+        directory, files = f".stagedoor/{uid}{_KEPT}", []
+        for name in sorted(self._names_kept(uid)):
+            if not name.endswith(_PATH):
+                path = b""
+                with suppress(OSError):  # whoever looks for the file wants to hear of it all the same
+                    path = self.disk.read(self._at(f"{directory}/{_note_of(name)}"))
+                files.append(KeptFile(path.decode("utf-8", "replace"), f"{directory}/{name}"))
+        return sorted(files, key=lambda file: (file.path, file.at))
+
+    def _names_kept(self, uid: str) -> Set[str]:
+        return {entry.name for entry in self.disk.entries(self._at(f".stagedoor/{uid}{_KEPT}")) if entry.is_file}
 
     def withdraw(self, uid: str, paths: Iterable[str], directories: Iterable[str]) -> None:
         """See `Tree.withdraw`."""
@@ -1295,12 +1325,15 @@ class LocalTree:
             if not old.is_file:
                 raise _taken(path)
             self._make_hidden(uid + _KEPT)
+            self._tell(kept, path)
             linked = _same(held, old)  # an attempt before this one got no further
             if not linked:
                 if held is not None:
                     self._set_aside(kept, path)
                 linked = self.disk.link(dest, kept)
                 if not linked:
+                    if self._sync:  # the note first
+                        self.disk.sync_directory(os.path.dirname(kept))
                     self._move(dest, kept)
         if self._sync:  # also if it was moved before: whoever did may have been stopped before this
             self.disk.sync_directory(os.path.dirname(kept))
@@ -1320,6 +1353,13 @@ class LocalTree:
                 raise _taken(path)
             self.disk.replace(swap, dest)
         return True
+
+    def _tell(self, kept: str, path: str) -> None:
+        """Note the name of an old file, for who finds it without the upload. A note that is there is never torn."""
+        fresh = f"{kept}.new{_PATH}"
+        self.disk.unlink(fresh)
+        self._note(fresh, path)
+        self.disk.replace(fresh, kept + _PATH)
 
     def _put_back(self, uid: str, path: str) -> None:
         """Give an old file its name again. If somebody else has it, the file stays in the journal."""
@@ -1459,6 +1499,11 @@ def _same(one: FileInfo | None, other: FileInfo | None) -> bool:
 
 def _digest(path: str) -> str:
     return hashlib.sha256(path.encode()).hexdigest()[:32]
+
+
+def _note_of(name: str) -> str:
+    """What has the path of a kept file; those of one path have one note, and a number behind the name."""
+    return name.partition(".")[0] + _PATH
 
 
 def _parents(path: str) -> list[str]:

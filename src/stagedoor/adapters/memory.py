@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -13,7 +13,7 @@ from attrs import define, field
 
 from ..errors import Conflict, DataLost, StorageError
 from ..lifecycle import State, due
-from ..ports import Buffer, Recovered, Summary
+from ..ports import Buffer, KeptFile, Recovered, Summary
 from ..tasks import PlacedFile, UploadTask
 
 __all__ = ["MemoryBytes", "MemoryTasks", "MemoryTree"]
@@ -199,7 +199,7 @@ class MemoryTree:
         self._owners: dict[str, tuple[str, bytes]] = {}
         self._gone: set[tuple[str, str]] = set()
         self._replaced: dict[tuple[str, str], bytes] = {}
-        self._aside: list[tuple[str, bytes]] = []
+        self._aside: list[tuple[str, str, bytes]] = []
         self._lock = threading.Lock()
 
     def missing_directories(self, path: str) -> tuple[str, ...]:
@@ -219,11 +219,21 @@ class MemoryTree:
             found = (path.rpartition("/") for path in (*self.files, *self.directories))
             return sorted(name for parent, _, name in found if parent == directory and not name.startswith("."))
 
-    def kept(self, uid: str) -> Sequence[bytes]:
+    def replaced(self, uid: str) -> Sequence[bytes]:
         """What an upload has replaced and nothing has brought back."""
         with self._lock:
             replaced = [data for (owner, _), data in self._replaced.items() if owner == uid]
-            return [*replaced, *(data for owner, data in self._aside if owner == uid)]
+            return [*replaced, *(data for owner, _, data in self._aside if owner == uid)]
+
+    def kept(self, known: Container[str] = ()) -> Mapping[str, Sequence[KeptFile]]:
+        """See `Keeper.kept`."""
+        with self._lock:
+            found = sorted([*self._replaced, *((uid, path) for uid, path, _ in self._aside)])
+            kept: dict[str, list[KeptFile]] = {}
+            for uid, path in found:
+                if uid not in known:
+                    kept.setdefault(uid, []).append(KeptFile(path, f"{uid}: {path}"))
+            return kept
 
     def place(
         self, uid: str, path: str, source: BinaryIO, sha256: str | None = None, *, replace: bool = False
@@ -324,7 +334,7 @@ class MemoryTree:
 
     def _set_aside(self, uid: str, path: str) -> None:
         if (uid, path) in self._replaced:
-            self._aside.append((uid, self._replaced.pop((uid, path))))
+            self._aside.append((uid, path, self._replaced.pop((uid, path))))
 
     def _check(self, *paths: str) -> None:
         """Refuse what leads out of the tree, or through a file."""

@@ -32,7 +32,7 @@ import pytest
 from ..errors import Conflict, DataLost, StorageError, StorageFull
 from ..lifecycle import STORED_STATES, State, Trigger, due
 from ..notices import Notice, NoticeKind
-from ..ports import ByteStore, EventBus, Recovered, Summary, TaskStore, Tree, WorkItem, WorkQueue
+from ..ports import ByteStore, EventBus, Keeper, Recovered, Summary, TaskStore, Tree, WorkItem, WorkQueue
 from ..tasks import Event, Finding, PlacedFile, Plan, PlannedFile, Step, UploadTask, evolve
 
 __all__ = [
@@ -1088,6 +1088,40 @@ class TreeContract:
         assert self.read(tree, "Artist/Name.mp4") == b"later"
         tree.settle(_UID)
         assert list(self.kept(tree, _UID)) == [b"theirs"]
+
+    def test_what_is_kept_is_found_without_the_upload(self, tree: Tree) -> None:
+        """Its name is told with it, so that somebody can put it back by hand. Only of a tree that can `Keeper.kept`."""
+        if not isinstance(tree, Keeper):
+            pytest.skip("the tree does not tell what it keeps")
+        self._place(tree, "Artist/New.mp4")
+        assert tree.kept() == {}
+        for name, uid in (("B", _UID), ("A", _UID), ("C", _OTHER_UID)):
+            self.write(tree, f"Artist/{name}.mp4", b"theirs")
+            self._replace(tree, f"Artist/{name}.mp4", uid=uid)
+        tree.settle(_UID)
+        tree = self.reopen(tree)
+        assert isinstance(tree, Keeper)
+        kept = tree.kept()
+        assert {uid: [file.path for file in files] for uid, files in kept.items()} == {
+            _UID: ["Artist/A.mp4", "Artist/B.mp4"],
+            _OTHER_UID: ["Artist/C.mp4"],
+        }
+        assert len({file.at for files in kept.values() for file in files}) == 3
+        assert list(tree.kept({_UID})) == [_OTHER_UID]
+        tree.withdraw(_OTHER_UID, ["Artist/C.mp4"], [])
+        tree.discard(_UID)
+        assert tree.kept() == {}
+
+    def test_an_old_file_whose_name_is_taken_is_found_as_well(self, tree: Tree) -> None:
+        """After an undo that could not bring it back."""
+        if not isinstance(tree, Keeper):
+            pytest.skip("the tree does not tell what it keeps")
+        self.write(tree, "Artist/Name.mp4", b"theirs")
+        self._replace(tree)
+        self.delete(tree, "Artist/Name.mp4")
+        self.write(tree, "Artist/Name.mp4", b"later")
+        tree.withdraw(_UID, ["Artist/Name.mp4"], [])
+        assert [file.path for file in tree.kept()[_UID]] == ["Artist/Name.mp4"]
 
     def test_discard_deletes_what_was_replaced_and_nothing_else(self, tree: Tree) -> None:
         """The upload is removed: what it placed stays, and so does what another one replaced."""
