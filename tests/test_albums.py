@@ -36,6 +36,7 @@ pytest.importorskip("av", reason="needs the media extra")
 
 WHO: Mapping[str, str] = {"artist": "The Understudies", "album": "Stage Door", "date": "1998"}
 HOME = "The Understudies/1998 - Stage Door"
+LEAVE = {"answers.destination_exists": "replace"}
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +98,25 @@ class Server:
         self.uploads.initiate(offer)
         self.uploads.receive(uploadid, offset=0, data=data)
         self.worker.drain(10)
+        return self.import_(uploadid)
+
+    def import_(self, uploadid: str) -> UploadTask:
         self.uploads.request(uploadid, trigger_import=True)
         self.worker.drain(20)
         task = self.uploads.get(uploadid)
         assert (task.state, task.message) == (S.IMPORTCOMPLETE, None)
         return task
+
+    def look_at(self, uploadid: str, data: bytes, **annotations: Any) -> UploadTask:
+        """Up to where a plan can be seen, and then annotated."""
+        offer = Offer(uploadid, filename=f"{uploadid}.zip", contenttype="album", filesize=len(data))
+        self.uploads.initiate(offer)
+        self.uploads.receive(uploadid, offset=0, data=data)
+        self.worker.drain(10)
+        return self.uploads.annotate(uploadid, annotations)
+
+    def problems(self, uploadid: str) -> list[str]:
+        return [problem.code for problem in self.uploads.plan(uploadid).problems]
 
     def trees(self) -> Mapping[str, str]:
         """Every file and directory, hidden ones included, by hash."""
@@ -196,12 +211,96 @@ def test_an_album_is_replaced_and_comes_back(server: Server) -> None:
     server.bring("one", zipped(files))
     before = server.library()
     better = {name: data + b"\0" * 99 for name, data in files.items()}
-    answers = {"answers.album_exists": "add", "answers.destination_exists": "replace"}
-    task = server.bring("two", zipped(better), **answers)
+    server.look_at("two", zipped(better))
+    assert server.problems("two") == ["album_exists", "destination_exists"]
+    server.uploads.annotate("two", LEAVE)
+    assert server.problems("two") == []  # one decision: nothing is added beside the songs that are there
+    task = server.import_("two")
     assert [file.replaced is not None for file in task.placed if file.root == "music"] == [True] * 12
     assert len(server.catalogue.find_songs("The Understudies", "Stage Door", "1998")) == 12
     server.uploads.undo("two")
     assert server.library() == before
+
+
+def test_unchanged_songs_are_left_out_and_stay_whose_they_are(server: Server) -> None:
+    untouched = server.library()
+    files = twelve()
+    first = server.bring("one", zipped(files))
+    before = server.library()
+    better = dict(files)
+    for name in list(files)[:3]:
+        better[name] += b"\0" * 99
+    server.look_at("two", zipped(better), **LEAVE)
+    plan = server.uploads.plan("two")
+    assert [file.path for file in plan.files] == [f"{HOME}/{name}" for name in list(files)[:3]]
+    same = [problem for problem in plan.problems if problem.code == "already_there"]
+    assert [problem.severity for problem in same] == ["warn"]
+    assert all(f"{HOME}/{name}" in same[0].sentence for name in list(files)[3:])
+    task = server.import_("two")
+    assert len([file for file in task.placed if file.root == "music"]) == 3
+    songs = server.catalogue.find_songs("The Understudies", "Stage Door", "1998")
+    assert len(songs) == 12
+    assert len({song.sha256 for song in songs} & {file.sha256 for file in first.placed}) == 9
+    server.uploads.undo("two")
+    assert server.library() == before
+    server.uploads.undo("one")
+    assert server.library() == untouched
+
+
+def test_an_album_that_is_there_as_a_whole_has_nothing_to_place(server: Server) -> None:
+    data = zipped(twelve())
+    server.bring("one", data)
+    before = server.library()
+    server.look_at("two", data, **LEAVE)
+    assert server.problems("two") == ["already_in_library", "already_there", "nothing_to_place"]
+    task = server.uploads.integrate("two")
+    assert (task.state, task.code) == (S.INTEGRATIONFAILED, "nothing_to_place")
+    assert server.library() == before
+
+
+def test_a_crash_takes_no_song_of_ours_for_one_that_was_there(closed: House, decoder: Decoder) -> None:
+    """What an attempt has placed has the planned bytes as well."""
+    files = twelve()
+    closed.open(contents=[Album(decoder)])
+    closed.bring(S.IMPORTCOMPLETE, "one", **album(files))
+    before = closed.files("music")
+    better = {name: data + b"\0" * 99 if number < 6 else data for number, (name, data) in enumerate(files.items())}
+    closed.bring(S.PREPROCESSED, "two", **album(better))
+    closed.uploads.annotate("two", LEAVE)
+    left = iter([None, None, None, Crash()])
+    closed.after["music.place"] = lambda *_: _raise(next(left))
+    with pytest.raises(Crash):
+        closed.uploads.integrate("two", trigger_import=True)
+    closed.after.clear()
+    closed.restart(contents=[Album(decoder)])
+    closed.worker.drain(50)
+    task = closed.uploads.get("two")
+    assert (task.state, task.message, len([f for f in task.placed if f.root == "music"])) == (S.IMPORTCOMPLETE, None, 6)
+    closed.uploads.undo("two")
+    assert closed.files("music") == before
+
+
+def test_songs_beside_those_that_are_replaced_are_asked_about(server: Server) -> None:
+    """The leave to replace says nothing about a song that has a name of its own, and is on the album already."""
+    server.bring("one", zipped(twelve()))
+    better = {name: data + b"\0" * 99 for name, data in twelve().items()}
+    server.look_at("two", zipped(better), tracks={"1": {"title": "Another Name"}}, **LEAVE)
+    assert server.problems("two") == ["album_exists"]
+
+
+def test_a_song_that_is_left_out_costs_no_leave(server: Server) -> None:
+    server.bring("one", zipped(twelve()))
+    server.look_at("two", zipped({name: data + b"\0" * 99 for name, data in twelve().items()}), **LEAVE)
+
+    def leave_after(tracks: Any) -> bool:
+        annotations = server.uploads.annotate("two", tracks=tracks).annotations
+        return LEAVE.items() <= annotations.items()
+
+    assert leave_after({"3": {"skip": True}})
+    assert leave_after({"3": {"skip": True}, "4": {"skip": True}})
+    assert not leave_after({"3": {"skip": True}})  # the name of the fourth is in the way, and was not to be seen
+    server.uploads.annotate("two", LEAVE)
+    assert not leave_after({"3": {"skip": True}, "5": {"title": "Song 6", "number": 6, "disc": 3}})
 
 
 # ── crashes ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -315,6 +315,17 @@ def test_a_file_that_is_there_is_replaced_when_somebody_says_so(shell: Shell) ->
     assert path.read_bytes() == (shell.path / "better.mp3").read_bytes()
     shell.run("undo", "two")
     assert path.read_bytes() == (shell.path / "1.mp3").read_bytes()
+    out = " ".join(shell.run("plan", "two", status=5).split())
+    command = "Answer it: stagedoor annotate two answers.destination_exists=replace"
+    assert command in out
+    assert command in " ".join(shell.run("explain", "two").split())
+    shell.run("annotate", "two", "answers.destination_exists=replace")
+    deleted = "1 file that is there is replaced, kept for undo, and deleted when the upload is removed."
+    assert deleted in " ".join(shell.run("plan", "two").split())
+    shell.run("import", "two")
+    assert deleted in " ".join(shell.run("plan", "two").split())
+    assert "1 file that it had replaced is deleted with it." in shell.run("remove", "two")
+    assert deleted not in shell.run("plan", "one")
 
 
 def test_songs_are_corrected_from_the_command_line(shell: Shell) -> None:

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stagedoor.errors import Refused
+from stagedoor.adapters.disk import Disk
+from stagedoor.cli import main
+from stagedoor.errors import Refused, StorageError
+from stagedoor.explain import explain
 from stagedoor.library.catalogue import Catalogue
 from stagedoor.lifecycle import State as S
+from stagedoor.lifecycle import Trigger
 from stagedoor.tasks import UploadTask
 from stagedoor.testing.disk import Crash, FuseDisk
 
@@ -47,9 +51,15 @@ def library(house: House) -> object:
     return house.files("music"), house.files("artwork"), house.entries()
 
 
+def ready(house: House, uploadid: str = "one", **other: Any) -> UploadTask:
+    """Accepted, with the leave to replace what is in the way."""
+    house.bring(S.PREPROCESSED, uploadid, **other)
+    return house.uploads.annotate(uploadid, LEAVE)
+
+
 def import_(house: House, uploadid: str, data: bytes, **other: Any) -> UploadTask:
     """To the end, replacing what is in the way."""
-    house.bring(S.PREPROCESSED, uploadid, data=data, annotations={**house.NAMES, **LEAVE}, **other)
+    ready(house, uploadid, data=data, **other)
     house.uploads.integrate(uploadid, trigger_import=True)
     house.worker.drain(20)
     task = house.uploads.get(uploadid)
@@ -75,8 +85,9 @@ def test_a_file_in_the_way_is_a_problem_with_a_way_out(there: House) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["yes", True, "", "Replace", None])
-def test_anything_else_is_no_leave(there: House, wrong: object) -> None:
-    there.bring(S.PREPROCESSED, annotations={**there.NAMES, "answers.destination_exists": wrong})
+def test_anything_else_is_no_leave(there: House, wrong: Any) -> None:
+    there.bring(S.PREPROCESSED)
+    there.uploads.annotate("one", {"answers.destination_exists": wrong})
     task = there.uploads.integrate("one")
     assert (task.state, task.code, content(there)) == (S.INTEGRATIONFAILED, "destination_exists", OLD)
 
@@ -94,14 +105,14 @@ def test_all_files_in_the_way_are_one_sentence(there: House) -> None:
 
 def test_a_directory_is_never_replaced(house: House) -> None:
     (house.root / "music" / WHERE).mkdir(parents=True)
-    house.bring(S.PREPROCESSED, annotations={**house.NAMES, **LEAVE})
+    ready(house)
     task = house.uploads.integrate("one")
     assert (task.state, task.code) == (S.INTEGRATIONFAILED, "destination_exists")
     assert (house.root / "music" / WHERE).is_dir()
 
 
 def test_a_file_that_comes_after_the_plan_is_not_replaced(house: House) -> None:
-    house.bring(S.PREPROCESSED, annotations={**house.NAMES, **LEAVE})
+    ready(house)
     house.before["music.place"] = lambda *_: _put(house, OLD)
     task = house.uploads.integrate("one")
     assert (task.state, task.code, content(house)) == (S.INTEGRATIONFAILED, "destination_exists", OLD)
@@ -121,7 +132,7 @@ def test_undo_brings_the_old_file_back(there: House) -> None:
 
 def test_undo_of_an_integration_that_was_never_imported(there: House) -> None:
     before = library(there)
-    there.bring(S.PREPROCESSED, annotations={**there.NAMES, **LEAVE})
+    ready(there)
     there.uploads.integrate("one")
     there.uploads.undo("one")
     assert library(there) == before
@@ -138,7 +149,7 @@ def test_removal_discards_the_old_file(there: House) -> None:
 
 def test_a_failed_integration_puts_the_old_file_back(there: House) -> None:
     before = library(there)
-    there.bring(S.PREPROCESSED, annotations={**there.NAMES, **LEAVE})
+    ready(there)
     stored = there.root / "uploads" / there.uploads.get("one").destinationpath
     stored.chmod(0o600)
     stored.write_bytes(b"fine fork")  # after the verification
@@ -179,10 +190,10 @@ def test_the_same_bytes_replace_nothing(house: House) -> None:
     """Else the undo of the earlier upload would take the later one's file for its own."""
     house.bring(S.IMPORTCOMPLETE, "a", data=b"fine a")
     before = library(house)
-    house.bring(S.PREPROCESSED, "b", data=b"fine a", annotations={**house.NAMES, **LEAVE})
+    ready(house, "b", data=b"fine a")
+    assert [p.code for p in house.uploads.plan("b").problems] == ["already_there", "nothing_to_place"]
     task = house.uploads.integrate("b")
-    assert (task.state, task.code) == (S.INTEGRATIONFAILED, "already_there")
-    assert f"{WHERE} is there already, byte for byte" in str(task.message)
+    assert (task.state, task.code) == (S.INTEGRATIONFAILED, "nothing_to_place")
     assert library(house) == before
     house.uploads.undo("a")
     assert library(house) == ({}, {}, {})
@@ -243,7 +254,7 @@ def test_after_an_undo_the_leave_has_to_be_given_again(there: House) -> None:
 
 
 def test_a_failed_integration_spends_no_leave(there: House) -> None:
-    there.bring(S.PREPROCESSED, annotations={"name": "Beta", **LEAVE})
+    ready(there, annotations={"name": "Beta"})
     assert there.uploads.integrate("one").code == "annotation_missing"
     there.uploads.retry("one")
     assert there.uploads.get("one").annotations["answers.destination_exists"] == "replace"
@@ -266,6 +277,128 @@ def test_the_leave_is_for_the_names_that_there_were(there: House, said: Mapping[
     assert (task.annotations.get("answers.destination_exists") == "replace") is kept
 
 
+@pytest.mark.parametrize("state", [S.WAITFORCHUNK, S.UPLOADCOMPLETE, S.INTEGRATED, S.IMPORTCOMPLETE])
+def test_who_cannot_see_what_is_replaced_gives_no_leave(house: House, state: S) -> None:
+    """A blank cheque counts for nothing, in the offer or later; other annotations do."""
+    house.bring(state, annotations={**house.NAMES, **LEAVE})
+    assert dict(house.uploads.get("one").annotations) == house.NAMES
+    task = house.uploads.annotate("one", {"origin": "internet", **LEAVE})
+    assert dict(task.annotations) == {**house.NAMES, "origin": "internet"}
+
+
+def test_the_leave_may_be_given_after_the_failure(there: House) -> None:
+    there.bring(S.PREPROCESSED)
+    assert there.uploads.integrate("one").code == "destination_exists"
+    there.uploads.annotate("one", LEAVE)
+    there.uploads.retry("one")
+    assert there.uploads.integrate("one").state is S.INTEGRATED
+    assert content(there) == there.DATA
+
+
+# ── how long it is kept ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_replaced_is_not_deleted_because_time_passes(there: House) -> None:
+    other = there.bring(S.IMPORTCOMPLETE, "other", annotations={"artistname": "Alpha", "name": "Gamma"})
+    task = import_(there, "one", b"fine new")
+    assert (other.deadline is None, task.deadline) == (False, None)
+    there.clock.forward(1e9)
+    there.restart()
+    there.uploads.sweep()
+    there.worker.drain(20)
+    assert [line.id for line in there.uploads.list()] == ["one"]
+    there.uploads.undo("one")
+    assert content(there) == OLD
+    assert there.uploads.get("one").deadline is not None  # nothing is kept for it any more
+
+
+def test_it_is_said_before_somebody_removes_it(there: House) -> None:
+    task = import_(there, "one", b"fine new")
+    said = explain(there.uploads, task)
+    assert "It does not expire, for then 1 file that it replaced would be deleted with it." in said.next
+    (remove,) = (action.sentence for action in said.possible if action.trigger is Trigger.REMOVE)
+    assert remove.endswith("stays there. 1 file that it replaced is deleted with it.")
+    there.uploads.remove("one")
+    assert "1 file that it replaced is deleted with it." in explain(there.uploads, "one").why
+
+
+def test_the_answer_is_told_as_a_command(there: House) -> None:
+    task = there.bring(S.PREPROCESSED)
+    (obstacle,) = explain(there.uploads, task).obstacles
+    assert "until the upload is removed: then it is deleted." in obstacle
+    assert obstacle.endswith("Answer it: stagedoor annotate one answers.destination_exists=replace")
+
+
+def test_nobody_reads_the_library_to_see_whether_there_is_a_question(house: House) -> None:
+    """Only who asks for the plan, and the beginning of the step, compare bytes."""
+    house.bring(S.IMPORTCOMPLETE, "a", data=b"fine a")
+    ready(house, "b", data=b"fine a")
+    read: list[object] = []
+    house.before["music.check"] = lambda *args: read.append(args)
+    explain(house.uploads, "b")
+    house.uploads.request("b")
+    assert read == []
+    house.worker.drain(5)
+    assert (house.uploads.get("b").code, len(read)) == ("nothing_to_place", 1)
+
+
+def test_a_file_of_another_size_is_not_read(there: House) -> None:
+    there.bring(S.PREPROCESSED, data=b"fine, and longer than that")
+    there.uploads.annotate("one", LEAVE)
+    opened: list[str] = []
+    there.disk.open = lambda path, **how: opened.append(path) or Disk.open(there.disk, path, **how)  # type: ignore
+    assert [file.replace for file in there.uploads.plan("one").files] == [True]
+    assert opened == []
+
+
+# ── the upload is lost ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_a_lost_upload_replaced_is_found(
+    there: House, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its name, so that somebody can put it back."""
+    _put(there, OLD)
+    import_(there, "one", b"fine new")
+    assert there.uploads.recovery.kept == {}
+    there.close()
+    assert "that is lost" not in _doctor(there, capsys)
+    (there.root / "uploads/tasks/one.json").write_bytes(b"torn")
+    there.open()
+    ((at, path),) = there.uploads.recovery.kept.items()
+    assert path == f"music/{WHERE}"
+    assert (there.root / at).read_bytes() == OLD
+    assert at in caplog.text
+    assert f"'{path}'" in caplog.text
+    there.close()
+    said = _doctor(there, capsys)
+    assert f"{there.root}/{at} was replaced by an upload that is lost; it was {there.root}/{path}." in said
+    (there.root / at).rename(there.root / path)
+    assert "that is lost" not in _doctor(there, capsys)
+    there.open()
+    assert there.uploads.recovery.kept == {}
+
+
+def test_a_library_that_cannot_be_looked_into_stops_no_start(there: House, caplog: pytest.LogCaptureFixture) -> None:
+    import_(there, "one", b"fine new")
+
+    def broken(*_: object) -> None:
+        raise StorageError("The disk is gone.")
+
+    there.close()
+    there.before["music.kept"] = broken
+    there.open()
+    assert there.uploads.get("one").state is S.IMPORTCOMPLETE
+    assert "The disk is gone." in caplog.text
+
+
+def _doctor(house: House, capsys: pytest.CaptureFixture[str]) -> str:
+    where = ("--data", "uploads"), ("--music", "music"), ("--artwork", "artwork")
+    capsys.readouterr()
+    main(["doctor", *(word for option, name in where for word in (option, str(house.root / name)))])
+    return capsys.readouterr().out
+
+
 # ── crashes ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -282,7 +415,7 @@ def _calls(closed: House, act: str) -> int:
 
 def _prepare(house: House, act: str) -> None:
     _put(house, OLD)
-    house.bring(S.PREPROCESSED, annotations={**house.NAMES, **LEAVE})
+    ready(house)
     if act != "integrate":
         house.uploads.integrate("one")
 

@@ -480,6 +480,8 @@ class _Call:
                 self.err.sign("warn", f"{path} belonged to no upload and was put there.")
             for uploadid, reason in uploads.recovery.lost.items():
                 self.err.sign("bad", f"Upload {uploadid}: {reason}")
+            for at, path in uploads.recovery.kept.items():
+                self.err.sign("warn", _homeless(at, path))
             yield uploads
 
 
@@ -931,7 +933,8 @@ def _held(plan: Plan, task: UploadTask) -> list[str]:
     if task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
         return []
     questions = [_asked(question, task) for question in _questions(plan, task)]
-    return questions + [problem.sentence for problem in plan.problems if problem.severity == "reject"]
+    rejected = [problem for problem in plan.problems if problem.severity == "reject"]
+    return questions + [_asked(problem, task) if problem.options else problem.sentence for problem in rejected]
 
 
 def _draw(call: _Call, plan: Plan, task: UploadTask) -> None:
@@ -952,6 +955,10 @@ def _draw(call: _Call, plan: Plan, task: UploadTask) -> None:
         call.out.say(f"{root}: {call.trees.get(root, 'this server has no such directory')}", "bold")
         for line in _branches(branches, notes):
             call.out.say(line)
+    replaced = task.replaced if task.placed else sum(file.replace for file in files)
+    if replaced:
+        what = "file that is there is" if replaced == 1 else "files that are there are"
+        call.out.sign("warn", f"{replaced:,} {what} replaced, kept for undo, and deleted when the upload is removed.")
     for problem in plan.problems:
         if problem.severity == "warn":
             call.out.sign("warn", problem.sentence)
@@ -1314,8 +1321,10 @@ def _remove(call: _Call) -> int:
             task = uploads.remove(task.id)
         errand.task = task
         _work(uploads, task.id, stop)
+        gone, are = count(task.replaced, "file"), "is" if task.replaced == 1 else "are"
+        lost = f" {gone} that it had replaced {are} deleted with it." if task.replaced else ""
         stays = " What it put into the library stays there:" if task.placed else ""
-        errand.end(FINE, None, f"The upload is removed.{stays}")
+        errand.end(FINE, None, f"The upload is removed.{lost}{stays}")
 
     return _one(call, remove)
 
@@ -1752,17 +1761,45 @@ def _look_at_library(call: _Call) -> Iterator[_Said]:
         if os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK):
             yield from _abilities(name, path)
             found = _Looking().entries(os.path.join(path, ".stagedoor"))
-            hidden = [entry for entry in found if not entry.name.endswith(".kept")]  # those keep what was replaced
+            hidden = [entry for entry in found if not entry.name.endswith(".kept")]  # those are looked at below
             if hidden and _owner(call.root) is None:
                 yield (
                     "warn",
                     f"{path}/.stagedoor has {count(len(hidden), 'upload')} half placed; the next start goes on.",
                 )
+    try:
+        for at, was in _orphans(call):
+            yield "bad", _homeless(at, was)
+    except StorageError as error:
+        yield "warn", f"Whether lost uploads have replaced files is not known. {error.sentence}"
     catalogue = os.path.join(call.root, "catalogue.sqlite")
     if os.path.exists(catalogue):
         yield "good", f"The music database is {catalogue} ({size(os.path.getsize(catalogue))})."
     elif os.path.isdir(call.root):
         yield "note", f"There is no music database {catalogue} yet; it is made when it is needed."
+
+
+def _orphans(call: _Call) -> Sequence[tuple[str, str]]:
+    """What was replaced for uploads that are lost: where it is, and the name that it had."""
+    trees = [LocalTree(name, path, "none", _Looking()) for name, path in call.trees.items() if os.path.isdir(path)]
+    found: list[tuple[str, str]] = []
+    for _ in range(2 if os.path.isdir(call.root) else 0):  # a server may have been at work between the two looks
+        known = {task.uid for task in call.records.all()}
+        before = found
+        found = [
+            (os.path.join(tree.root, file.at), os.path.join(tree.root, file.path) if file.path else "")
+            for tree in trees
+            for files in tree.kept(known).values()
+            for file in files
+        ]
+        if not found:
+            break
+    return [orphan for orphan in found if orphan in before] if found else ()
+
+
+def _homeless(at: str, path: str) -> str:
+    name = f"it was {path}" if path else "the name that it had is not on record"
+    return f"{at} was replaced by an upload that is lost; {name}. Put it back by hand, or delete it."
 
 
 def _abilities(name: str, root: str) -> Iterator[_Said]:
@@ -2003,7 +2040,12 @@ def _parser() -> argparse.ArgumentParser:
     undo = command("undo", _undo, "Take an upload back out of library and music database.", "ID")
     undo.add_argument("--missing", action="store_true", help="its files are gone from the library, and that is right")
     command("work", _work_all, "Do everything that is due, remove what has expired, and stop.")
-    command("remove", _remove, "Remove an upload; what it put into the library stays there.", "ID")
+    command(
+        "remove",
+        _remove,
+        "Remove an upload; what it put into the library stays there, what it replaced there is deleted.",
+        "ID",
+    )
 
     command("verify", _verify, "Put the life cycle on trial: all cases, and all mistakes.")
     diagram = command("diagram", _diagram, "Draw the life cycle.")

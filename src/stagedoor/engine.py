@@ -22,7 +22,7 @@ import os
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -54,6 +54,7 @@ from .ports import (
     ContentType,
     EventBus,
     Ids,
+    Keeper,
     Library,
     MusicLibrary,
     Quarantine,
@@ -65,7 +66,7 @@ from .ports import (
     WorkItem,
     WorkQueue,
 )
-from .session import Chunk, Declaration, Ports, Session, file_too_large
+from .session import Chunk, Declaration, Ports, Session, file_too_large, without_leave
 from .settings import Settings
 from .tasks import (
     JSON,
@@ -130,6 +131,9 @@ class Recovery:
         quarantined: What belongs to no upload, relative to the uploads directory.
         deleted: Leftovers that were deleted.
         adopted: Uploads taken over from MusicDB 7.
+        kept: Files of the library that were replaced by uploads of which nothing is known any more: where each is,
+            ``music/.stagedoor/…``, and the name that it had, ``music/…``, empty if nobody knows. They can be moved
+            back by hand.
     """
 
     tasks: int = 0
@@ -137,6 +141,7 @@ class Recovery:
     quarantined: Sequence[str] = ()
     deleted: Sequence[str] = ()
     adopted: int = 0
+    kept: Mapping[str, str] = field(factory=dict)
 
 
 class _Locked:
@@ -810,7 +815,8 @@ class Uploads:
             path = self._bytes.create(task.key, pending_name(task.contenttype, extension))
             try:
                 history = task.happened("create", task.state, task.state, now)
-                task = evolve(task, destinationpath=path, history=history, annotations=annotations)
+                # Nobody has seen yet what would be replaced.
+                task = evolve(task, destinationpath=path, history=history, annotations=without_leave(annotations))
                 self._tasks.create(task)
             except BaseException:
                 self._bytes.delete(task.key)
@@ -890,7 +896,7 @@ class Uploads:
             state=state,
             revision=old.revision + 1,
             updated=now,
-            deadline=self._deadline(state, now) if rests else None,
+            deadline=self._deadline(state, now) if rests and not old.replaced else None,
             history=old.happened(row.trigger, row.source, state, now, reason),
         )
         self._tasks.cas(task, old.revision)
@@ -1133,7 +1139,26 @@ class Uploads:
             for uid in tree.unsettled():
                 if uid not in intents:
                     tree.settle(uid)
-        self.recovery = Recovery(len(summaries), lost, quarantined, found.deleted)
+        kept = self._orphans({summary.uid for summary in summaries})
+        self.recovery = Recovery(len(summaries), lost, quarantined, found.deleted, kept=kept)
+
+    def _orphans(self, known: Set[str]) -> Mapping[str, str]:
+        """What was replaced for uploads that are lost. Nobody can undo them, and nobody deletes it."""
+        orphans: dict[str, str] = {}
+        for root, tree in self.ports.trees.items():
+            try:
+                kept = tree.kept(known) if isinstance(tree, Keeper) else {}
+            except UploadError as error:  # nothing depends on it
+                log.error("nobody knows whether there is something of lost uploads: %s", error.sentence)
+                continue
+            for files in kept.values():
+                orphans |= {f"{root}/{file.at}": f"{root}/{file.path}" if file.path else "" for file in files}
+        for at, path in orphans.items():
+            log.warning(
+                "%r was replaced by an upload that is lost; the name that it had is %r. Put it back by hand, or "
+                "delete it.", at, path or "unknown",
+            )  # fmt: skip
+        return orphans
 
     def _fail_lost(self, summary: Summary, reason: str) -> None:
         try:

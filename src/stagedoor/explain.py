@@ -297,7 +297,7 @@ class _Explainer:
         if self._task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
             return ()
         try:
-            return (self._begun or self._session().plan).problems
+            return (self._begun or self._session().outline).problems
         except UploadError:
             return ()
 
@@ -385,6 +385,8 @@ class _Explainer:
         yield "Its id is no longer valid."
         if self._task.placed:
             yield "What it put into the library stays there."
+        if self._task.replaced:
+            yield f"{self._gone.capitalize()} {_are(self._task.replaced)} deleted with it."
 
     def _wishes(self) -> Iterator[str]:
         task = self._task
@@ -450,7 +452,9 @@ class _Explainer:
 
     def _end(self) -> Iterator[str]:
         deadline = self._task.deadline
-        if deadline is None:
+        if deadline is None and self._task.replaced:
+            yield f"It does not expire, for then {self._gone} would be deleted with it."
+        elif deadline is None:
             yield "It is kept for ever."
         elif deadline <= self._now:
             yield f"It expired {moment(deadline, self._now)} and is removed as soon as the management thread looks."
@@ -465,9 +469,11 @@ class _Explainer:
         if self._task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
             return
         try:
-            for problem in (self._begun or self._session().plan).problems:
+            for problem in (self._begun or self._session().outline).problems:
                 if problem.severity == "reject":
-                    yield _full_stop(problem.sentence)
+                    answer = f"stagedoor annotate {self._task.id} answers.{problem.code}="
+                    ways = " or ".join(answer + _quoted(option, "ANSWER") for option in problem.options)
+                    yield _full_stop(problem.sentence) + (f" Answer it: {ways}" if ways else "")
         except UploadError as error:
             yield _full_stop(error.sentence)
 
@@ -515,7 +521,8 @@ class _Explainer:
                 return "Remove it, because its time is over.", ""
             case Trigger.REMOVE:
                 stays = "; what it put into the library stays there" if task.placed else ""
-                return f"Remove it{stays}.", f"stagedoor remove {task.id}"
+                gone = f". {self._gone.capitalize()} {_are(task.replaced)} deleted with it" if task.replaced else ""
+                return f"Remove it{stays}{gone}.", f"stagedoor remove {task.id}"
         return "", ""
 
     def _refused(self) -> Iterator[Refusal]:
@@ -621,6 +628,10 @@ class _Explainer:
     def _name(self) -> str:
         return f"“{self._task.sourcefilename}”" if self._task.sourcefilename else "The file"
 
+    @property
+    def _gone(self) -> str:
+        return f"{count(self._task.replaced, 'file')} that it replaced"
+
     def _ago(self, event: Event | None) -> str:
         # A clock that was set back does not make the past the future.
         return moment(min(self._now, self._task.updated if event is None else event.time), self._now)
@@ -636,6 +647,10 @@ def _moved(event: Event) -> bool:
 
 def _full_stop(sentence: str) -> str:
     return sentence if sentence.endswith((".", "!", "?", "…")) else f"{sentence}."
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _article(word: str) -> str:
