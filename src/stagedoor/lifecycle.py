@@ -133,8 +133,8 @@ _MEANING: Mapping[State, str] = {
     State.UPLOADFAILED: "The bytes could not be stored, or the SHA-1 did not match.",
     State.PREPROCESSED: "The content was accepted and is ready for the library.",
     State.INVALIDCONTENT: "The content was unexpected or invalid.",
-    State.INTEGRATED: "The file is in the music directory.",
-    State.INTEGRATIONFAILED: "The file could not be put into the music directory.",
+    State.INTEGRATED: "What it brought is in the library.",
+    State.INTEGRATIONFAILED: "It could not be put into the library.",
     State.STARTIMPORT: "Importing into the music database has started.",
     State.IMPORTFAILED: "Importing, or making the artwork, failed.",
     State.IMPORTARTWORK: "The import succeeded, the artwork is being made.",
@@ -274,7 +274,7 @@ def _rows() -> Iterable[Row]:
     yield Row(
         T.INTEGRATE, S.PREPROCESSED, S.INTEGRATIONFAILED, guards=("holds_step",), before=("note_failure",),
         kind=Kind.FAILURE, by=worker,
-        doc="The files could not be put into the music directory; none of them is there.",
+        doc="The files could not be put into the library; none of them is there.",
     )
     yield Row(
         T.RETRY, S.INTEGRATIONFAILED, S.PREPROCESSED, before=("forget_failure",), kind=Kind.REPAIR, by=client,
