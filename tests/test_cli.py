@@ -296,7 +296,7 @@ def test_integrate_is_the_first_half(home: Home) -> None:
     ("argv", "status", "says"),
     [
         (["nothing.mp4"], 3, "nothing.mp4: No such file or directory."),
-        (["sub"], 2, "sub is a directory. Name the files in it."),
+        (["sub"], 2, "There is no song in the folder sub. Name the files that are meant."),
         (["empty.mp4"], 2, "empty.mp4 is empty."),
         (["pipe.mp4"], 2, "pipe.mp4 is no regular file."),
         (["clip.xyz"], 2, "clip.xyz: the name does not tell what it is. Say so with --type."),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import attrs
 import pytest
 from attrs import evolve
 
 from stagedoor.cli import main
+from stagedoor.content.decoding.archive import ArchiveLimits
 from stagedoor.engine import Uploads
 from stagedoor.errors import Refused
 from stagedoor.explain import explain
@@ -364,3 +368,125 @@ def test_a_server_may_own_the_directory_while_somebody_looks(shell: Shell) -> No
     shell.run("add", shell.song("2.mp3", 2, artist="Bjork"), "--id", "two", status=5)
     with Uploads.open("uploads", music="Music", durability="none"):
         assert "Is that Bjork?" in shell.run("plan", "two", status=5)
+
+
+# ── albums on the command line ────────────────────────────────────────────────────────────────────────────────
+
+
+def _folder(shell: Shell) -> Path:
+    """Two songs on two discs and a picture, junk, and links to elsewhere."""
+    from stagedoor.testing.pictures import picture
+
+    album = shell.path / "Debut"
+    for disc in (1, 2):
+        (album / f"CD {disc}").mkdir(parents=True)
+        shell.song(f"Debut/CD {disc}/1 Song.mp3", disc, disc=str(disc), track="1")
+    (album / "cover.jpg").write_bytes(picture(size=(600, 600)))
+    (album / ".DS_Store").write_bytes(b"junk")
+    (shell.path / "elsewhere.mp3").write_bytes(b"secret")
+    (album / "3 Link.mp3").symlink_to(shell.path / "elsewhere.mp3")
+    (album / "Linked").symlink_to(shell.path)
+    return album
+
+
+def test_a_folder_is_one_album(shell: Shell) -> None:
+    album = _folder(shell)
+    found = shell.json("add", "Debut/")["files"][0]
+    assert (found["state"], shell.files()) == (
+        "importcomplete",
+        ["Björk/1993 - Debut/1-1 Song 1.mp3", "Björk/1993 - Debut/2-1 Song 2.mp3"],
+    )
+    task = load((shell.path / f"uploads/tasks/{found['id']}.json").read_bytes())
+    with zipfile.ZipFile(shell.path / "uploads" / task.destinationpath) as packed:
+        members = packed.infolist()
+        assert packed.read(members[0]) == (album / "CD 1/1 Song.mp3").read_bytes()
+    assert [member.filename for member in members] == ["CD 1/1 Song.mp3", "CD 2/1 Song.mp3", "cover.jpg"]
+    assert {(m.compress_type, m.date_time) for m in members} == {(zipfile.ZIP_STORED, (1980, 1, 1, 0, 0, 0))}
+    assert task.sourcefilename == "Debut.zip"
+    assert sorted(path.name for path in (shell.path / "uploads").iterdir() if path.name.startswith(".stagedoor-")) == []
+
+
+def test_a_folder_gives_the_same_bytes_whenever_it_is_packed(shell: Shell) -> None:
+    album = _folder(shell)
+    first = shell.json("add", "Debut", "--plan")["files"][0]["id"]
+    for path in sorted(album.glob("CD*/*.mp3")):
+        data = path.read_bytes()
+        path.unlink()
+        path.write_bytes(data)
+        os.utime(path, (1, 1))
+    album.rename(shell.path / "x")
+    (shell.path / "x").rename(album)
+    assert shell.json("add", "./Debut", "--plan")["files"][0]["id"] == first
+    assert len(shell.json("list")["uploads"]) == 1
+
+
+def test_a_folder_that_is_no_album_is_not_packed(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shell.path / "texts").mkdir()
+    (shell.path / "texts/notes.txt").write_bytes(b"x")
+    shell.run("add", "texts", status=2)
+    assert "There is no song in the folder texts." in shell.err
+    for name in "ab":
+        (shell.path / f"texts/{name}.mp3").write_bytes(b"x" * 100)
+    for limits in (ArchiveLimits(members=2), ArchiveLimits(bytes=200)):
+        monkeypatch.setattr("stagedoor.commands.folder.ArchiveLimits", lambda limits=limits: limits)
+        shell.run("add", "texts", status=2)
+        assert "texts holds more than" in shell.err
+    assert not (shell.path / "uploads").exists()
+
+
+@pytest.mark.parametrize("name", ["album.tar.xz", "album.tar.gz", "album.tar.bz2", "album.txz", "album.tbz2"])
+def test_the_name_of_a_packed_tar_tells_what_it_is(shell: Shell, name: str) -> None:
+    from stagedoor.testing.archives import pack, tar_of
+
+    data = tar_of({"1.mp3": (shell.path / shell.song("1.mp3", 1)).read_bytes()})
+    kind = {"txz": "xz", "tbz2": "bz2"}.get(name.rpartition(".")[2], name.rpartition(".")[2])
+    (shell.path / name).write_bytes(pack(data, cast("Any", kind)))
+    assert shell.json("add", name, "--plan")["files"][0]["state"] == "preprocessed"
+
+
+def test_show_and_plan_tell_how_songs_are_corrected(shell: Shell) -> None:
+    _folder(shell)
+    shell.run("add", "Debut", "--id", "one", "--plan")
+    hint = """stagedoor annotate one tracks='{"2": {"title": "…"}}'"""
+    shown = shell.run("show", "one")
+    assert hint in shown
+    assert "member 0, name CD 1/1 Song.mp3" in shown
+    assert hint in shell.run("plan", "one")
+    shell.run(*(word.replace("…", "B") for word in shlex.split(hint)[1:]))
+    shell.run("import", "one")
+    assert "Björk/1993 - Debut/2-1 B.mp3" in shell.files()
+    assert hint not in shell.run("plan", "one")
+    assert "Björk - Debut*.jpg (4 files)" in shell.run("show", "one")
+
+
+def test_a_guess_from_the_name_of_a_file_is_told(shell: Shell) -> None:
+    from stagedoor.testing.sounds import song
+
+    (shell.path / "untagged.mp3").write_bytes(song("mp3", 0.5))
+    names = ("--annotate", "artistname=A", "--annotate", "release=2000", "--annotate", "albumname=B")
+    assert "from the file's name" not in shell.run("add", "untagged.mp3", "--id", "one", "--plan", *names)
+    with zipfile.ZipFile(shell.path / "untagged.zip", "w") as packed:
+        packed.writestr("1.mp3", song("mp3", 0.5))
+    assert "from the file's name" in shell.run("add", "untagged.zip", "--id", "two", "--plan", *names[:4])
+    for command in ("plan", "show"):
+        assert "album “untagged”" in shell.run(command, "two")
+
+
+def test_what_was_added_as_something_else_is_refused_at_once(shell: Shell) -> None:
+    """It is no second attempt, and nothing says that it is one."""
+    from stagedoor.testing.pictures import picture
+
+    (shell.path / "cover.png").write_bytes(picture("PNG"))
+    uploadid = shell.json("add", "cover.png", status=5)["files"][0]["id"]
+    out = shell.run("add", "cover.png", "--type", "album", status=1)
+    assert f"stagedoor remove {uploadid}" in out
+    assert "tries again" not in shell.err
+    shell.run("remove", uploadid)
+    assert shell.json("add", "cover.png", "--type", "album", status=1)["files"][0]["code"] == "not_audio"
+
+
+def test_a_refused_request_is_no_second_attempt(shell: Shell) -> None:
+    first, second = shell.song("1.mp3", 1), shell.song("2.mp3", 2)
+    shell.run("add", first, "--id", "one", "--plan")
+    assert "belongs to another upload" in shell.run("add", second, "--id", "one", status=1)
+    assert "tries again" not in shell.err

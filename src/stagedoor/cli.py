@@ -34,6 +34,7 @@ import shutil
 import signal
 import stat
 import sys
+import tempfile
 import threading
 import time
 import unicodedata
@@ -44,7 +45,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, TextIO, TypeAlias, cast
 
 import attrs
 from attrs import define, frozen
@@ -53,15 +54,16 @@ from . import __version__
 from .adapters.disk import Disk
 from .adapters.inprocess import InlineBus
 from .adapters.local import LocalBytes, LocalTree
-from .commands import Usual
+from .commands import Usual, folder
 from .commands import serve as serving
 from .commands import upload as uploading
 from .engine import Uploads
-from .errors import ConfigurationError, InUse, StorageError, TaskNotFound, UploadError, WrongState
+from .errors import ConfigurationError, Duplicate, InUse, StorageError, TaskNotFound, UploadError, WrongState
 from .explain import Explanation, count, duration, explain, moment, size, stamp
 from .lifecycle import State, Trigger, due
 from .notices import Notice
 from .ports import Buffer, Clock, Library
+from .protocols.offers import contenttype_of
 from .server.whereabouts import look_up
 from .session import Ports, Session
 from .settings import Settings
@@ -93,11 +95,6 @@ FINE, FAILED, USAGE, NOT_FOUND, IN_USE, WAITING, READER_GONE = 0, 1, 2, 3, 4, 5,
 _CHUNK: Final = 4 << 20
 _FILES_AT_ONCE: Final = 4
 _DURABILITIES: Final = ("power", "process", "none")
-_TYPES: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("mp4", "m4v", "mov", "webm", "mkv"), "video"),
-    **dict.fromkeys(("zip", "tar", "tgz", "mp3", "m4a", "aac", "flac", "ogg", "opus", "wav", "aiff"), "album"),
-    **dict.fromkeys(("jpg", "jpeg", "png", "webp"), "artwork"),
-}
 _FORMATS: Final = ("dot", "mermaid", "plantuml", "scxml", "json", "markdown", "svg", "png")
 _FAILURES: Final = (State.UPLOADFAILED, State.INVALIDCONTENT, State.INTEGRATIONFAILED, State.IMPORTFAILED)
 _TAGS: Final = {"artistname": "artist", "name": "title", "release": "date"}
@@ -766,6 +763,7 @@ def _facts(call: _Call, task: UploadTask) -> Iterator[tuple[str, str]]:
     for finding in (*task.findings, *_planned(call, task)):
         is_open = finding.severity == "hold" and not answered(finding, task.annotations)
         yield f"{finding.severity} {finding.code}", _asked(finding, task) if is_open else finding.sentence
+    yield "songs", _hint_of_songs(task)
     for root, where in _whereabouts(task, {}):
         yield f"in {root}", where
     if task.step is not None:
@@ -791,13 +789,26 @@ def _whereabouts(task: UploadTask, trees: Mapping[str, str]) -> Iterator[tuple[s
     """Where its files are, by tree: one by its path, more by their directory."""
     for root in dict.fromkeys(file.root for file in task.placed):
         paths = [os.path.join(trees.get(root, ""), file.path) for file in task.placed if file.root == root]
-        yield root, paths[0] if len(paths) == 1 else f"{os.path.commonpath(paths)}/ ({count(len(paths), 'file')})"
+        yield root, paths[0] if len(paths) == 1 else f"{_in_common(paths)} ({count(len(paths), 'file')})"
+
+
+def _in_common(paths: Sequence[str]) -> str:
+    """The directory of files; of a file and its variants what all of them begin with, too."""
+    directory = os.path.commonpath(paths)
+    names = [os.path.relpath(path, directory) for path in paths]
+    shortest, extension = os.path.splitext(min(names, key=len))
+    alike = all(name.startswith(shortest) and name.endswith(extension) for name in names)
+    return os.path.join(directory, f"{shortest}*{extension}") if alike else f"{directory}/"
 
 
 def _few(facts: JSON) -> str:
-    """Facts on one line, for people: what is empty is left out, and so are hashes."""
+    """Facts on one line, for people: what is empty is left out, and so are hashes. The first member is number 0."""
     assert isinstance(facts, Mapping)
-    said = {key: value for key, value in facts.items() if value not in (None, "", 0, False) and "sha" not in key}
+    said = {
+        key: value
+        for key, value in facts.items()
+        if "sha" not in key and (value not in (None, "", 0, False) or (key == "member" and value is not None))
+    }
     return ", ".join(f"{key} {_value(value)}" for key, value in said.items())
 
 
@@ -964,6 +975,20 @@ def _draw(call: _Call, plan: Plan, task: UploadTask) -> None:
             call.out.sign("warn", problem.sentence)
     for sentence in _held(plan, task):
         call.out.sign("bad", sentence)
+    if hint := _hint_of_songs(task):
+        call.out.sign("note", hint)
+
+
+def _hint_of_songs(task: UploadTask) -> str:
+    """How the songs of an album are corrected, as long as they can be."""
+    tracks = task.content.get("tracks")
+    if task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED) or not isinstance(tracks, Sequence):
+        return ""
+    pattern = shlex.quote(json.dumps({str(min(3, len(tracks))): {"title": "…"}}, ensure_ascii=False))
+    return (
+        f"Correct songs by their numbers in stagedoor show: stagedoor annotate {task.id} tracks={pattern}; "
+        "title, artist, disc and number can be said, and skip leaves a song out."
+    )
 
 
 def _branches(tree: Mapping[str, Any], notes: Mapping[str, str], above: str = "", path: str = "") -> Iterator[str]:
@@ -1465,6 +1490,8 @@ class _Bars:
         name = self._names.get(notice.uploadid)
         if name is None or notice.task is None or notice.state is State.WAITFORCHUNK:
             return
+        if notice.message != notice.task.message:
+            return  # a request was refused; whoever made it says so
         if notice.message and notice.state not in _FAILURES:
             self.doing(name, f"tries again: {notice.message}")
         elif due(notice.task) is Trigger.INTEGRATE:
@@ -1475,23 +1502,42 @@ class _Bars:
 
 @define
 class _Delivery:
-    """A file of the user's, and what becomes of it."""
+    """A file of the user's, or a folder that becomes one, and what becomes of it.
+
+    Attributes:
+        path: Of the file or the folder.
+        filename: What it is called as an upload.
+        size: Bytes; of a folder those in its files until it is packed.
+        contenttype: What it is.
+        errand: Its name is the path.
+        parts: The files of the folder.
+        packed: The folder as an archive, in a nameless file.
+    """
 
     path: str
+    filename: str
     size: int
     contenttype: str
-    errand: _Errand  # its name is the path
+    errand: _Errand
+    parts: Sequence[folder.Part] = ()
+    packed: BinaryIO | None = None
 
     def run(self, uploads: Uploads, stop: _Stop, bars: _Bars, taken: dict[str, str]) -> None:
         """From the file's first byte to wherever it is wanted."""
-        self.errand.attempt(lambda: self._deliver(uploads, stop, bars, taken))
         errand = self.errand
+        try:
+            errand.attempt(lambda: self._deliver(uploads, stop, bars, taken))
+        finally:
+            if self.packed is not None:
+                self.packed.close()
         if errand.uploadid:
             errand.task = uploads.find(errand.uploadid) or errand.task
         bars.ended(self.path, errand)
 
     def _deliver(self, uploads: Uploads, stop: _Stop, bars: _Bars, taken: dict[str, str]) -> None:
         errand, options = self.errand, self.errand.call.options
+        if self.parts:
+            self._pack(stop, bars)
         sha1 = self._hash(stop, bars)
         uploadid = options.id or sha1
         other = taken.setdefault(uploadid, self.path)
@@ -1501,12 +1547,17 @@ class _Delivery:
         there = uploads.find(uploadid)
         if there is not None and there.state is State.REMOVE:
             _work(uploads, uploadid, stop)
+        elif there is not None and there.contenttype != self.contenttype:
+            raise Duplicate(
+                f"It was added before, as {there.contenttype} and not as {self.contenttype}, with the id {uploadid}. "
+                f"Remove that first: stagedoor remove {uploadid}. Or give this one another --id."
+            )
         offer = Offer(
             uploadid,
             # A name that is no text in this system's encoding has to become some.
-            filename=os.fsencode(os.path.basename(self.path)).decode("utf-8", "replace"),
+            filename=os.fsencode(self.filename).decode("utf-8", "replace"),
             contenttype=self.contenttype,
-            mimetype=mimetypes.guess_type(self.path)[0] or "application/octet-stream",
+            mimetype=mimetypes.guess_type(self.filename)[0] or "application/octet-stream",
             filesize=self.size,
             sha1=sha1,
             annotations=errand.annotations,
@@ -1519,10 +1570,30 @@ class _Delivery:
         errand.uploadid = uploadid
         return errand.walk(uploads, stop, lambda task: self._send(uploads, task, stop, bars))
 
+    def _pack(self, stop: _Stop, bars: _Bars) -> None:
+        def tick(done: int) -> None:
+            bars.at(self.path, done)
+            stop.check()
+
+        bars.doing(self.path, "packing", self.size)
+        # Beside the uploads, where there must be room for as much again in any case.
+        self.packed = tempfile.TemporaryFile(dir=self.errand.call.root, prefix=".stagedoor-")  # noqa: SIM115
+        folder.pack(self.parts, self.packed, tick)
+        self.size = self.packed.tell()
+
+    @contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        if self.packed is None:
+            with open(self.path, "rb") as file:
+                yield file
+        else:
+            self.packed.seek(0)
+            yield self.packed
+
     def _hash(self, stop: _Stop, bars: _Bars) -> str:
         digest, done = hashlib.sha1(usedforsecurity=False), 0
         bars.doing(self.path, "reading", self.size)
-        with open(self.path, "rb") as file:
+        with self._opened() as file:
             while data := file.read(_CHUNK):
                 digest.update(data)
                 done += len(data)
@@ -1533,7 +1604,7 @@ class _Delivery:
     def _send(self, uploads: Uploads, task: UploadTask, stop: _Stop, bars: _Bars) -> None:
         where = f" from byte {task.offset:,} on" if task.offset else ""
         bars.doing(self.path, f"sending{where}", self.size)
-        with open(self.path, "rb") as file:
+        with self._opened() as file:
             file.seek(task.offset)
             while task.state is State.WAITFORCHUNK and due(task) is None:
                 stop.check()
@@ -1551,22 +1622,25 @@ def _delivery(call: _Call, path: str) -> _Delivery:
         FileNotFoundError: There is none.
         ConfigurationError: It cannot be added like this.
     """
-    found = os.stat(path)
-    if stat.S_ISDIR(found.st_mode):
-        raise ConfigurationError(f"{path} is a directory. Name the files in it.")
-    if not stat.S_ISREG(found.st_mode):
-        raise ConfigurationError(f"{path} is no regular file.")
-    if not found.st_size:
-        raise ConfigurationError(f"{path} is empty.")
-    contenttype = call.options.type or _TYPES.get(extension_of(path) or "")
-    if contenttype is None:
-        raise ConfigurationError(f"{path}: the name does not tell what it is. Say so with --type.")
     options = call.options
+    found = os.stat(path)
+    name = os.path.basename(os.path.abspath(path))
+    parts: Sequence[folder.Part] = ()
+    contenttype = options.type or contenttype_of(path)
+    if stat.S_ISDIR(found.st_mode):
+        parts, name, contenttype = folder.parts_of(path), f"{name or 'album'}.zip", options.type or "album"
+    elif not stat.S_ISREG(found.st_mode):
+        raise ConfigurationError(f"{path} is no regular file.")
+    elif not found.st_size:
+        raise ConfigurationError(f"{path} is empty.")
+    elif contenttype is None:
+        raise ConfigurationError(f"{path}: the name does not tell what it is. Say so with --type.")
     errand = _Errand(
         call, path, integrate=not options.plan, imports=options.imports, annotations=dict(options.annotate),
         tags=options.tags,
     )  # fmt: skip
-    return _Delivery(path, found.st_size, contenttype, errand)
+    total = sum(part.size for part in parts) if parts else found.st_size
+    return _Delivery(path, name, total, contenttype, errand, parts)
 
 
 def _add(call: _Call) -> int:
@@ -2005,7 +2079,10 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     add = command("add", _add, "Bring files into the library.", "FILE…")
-    add.add_argument("files", nargs="+", metavar="FILE", help="a video, an album or a picture")
+    add.add_argument(
+        "files", nargs="+", metavar="FILE",
+        help="a video, an album (an archive, a song, or a folder of songs) or a picture",
+    )  # fmt: skip
     add.add_argument(
         "--annotate", action="append", default=[], type=_pair, metavar="KEY=VALUE",
         help="what is to be known of it: artistname, name, release …; may be repeated",

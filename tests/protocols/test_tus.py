@@ -344,7 +344,10 @@ def test_offers_that_are_none(metadata: dict[str, Any], code: str) -> None:
         ("video/mp4", "x", "video"), ("image/png", "x.mp4", "artwork"), ("audio/flac", "", "album"),
         ("application/zip", "", "album"), ("application/octet-stream", "a.ZIP", "album"), ("", "a.tar.gz", "album"),
         ("", "cover.JPG", "artwork"), ("", "a.opus", "album"), ("", "a.mkv", "video"), ("", "noext", "video"),
-        ("Application/X-Tar; x=y", "", "album"),
+        ("Application/X-Tar; x=y", "", "album"), ("application/x-xz", "a", "album"),
+        ("application/x-bzip2", "", "album"), ("", "a.tar.xz", "album"), ("", "a.tar.bz2", "album"),
+        ("", "a.txz", "album"), ("", "a.tbz2", "album"), ("", "a.oga", "album"), ("", "a.aif", "album"),
+        ("", "a.m4b", "album"), ("", "a.wave", "album"),
     ],
 )  # fmt: skip
 def test_a_content_type_is_guessed(mimetype: str, filename: str, contenttype: str) -> None:

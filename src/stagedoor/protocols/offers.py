@@ -12,16 +12,19 @@ from typing import Final
 
 from ..tasks import extension_of, new_uid
 
-__all__ = ["guess_contenttype", "new_id"]
+__all__ = ["contenttype_of", "guess_contenttype", "new_id"]
 
 _EXTENSIONS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("m4v", "mp4", "webm", "mkv"), "video"),
-    **dict.fromkeys(("jpg", "jpeg", "png", "webp"), "artwork"),
-    **dict.fromkeys(("zip", "tar", "tgz", "gz", "xz", "bz2"), "album"),
-    **dict.fromkeys(("mp3", "m4a", "aac", "flac", "ogg", "oga", "opus", "wav", "aiff", "aif"), "album"),
+    **dict.fromkeys(("m4v", "mp4", "mov", "webm", "mkv"), "video"),
+    **dict.fromkeys(("jpg", "jpeg", "jpe", "jfif", "png", "webp"), "artwork"),
+    **dict.fromkeys(("zip", "tar", "tgz", "tbz", "tbz2", "txz", "gz", "xz", "bz2"), "album"),
+    **dict.fromkeys(("mp3", "m4a", "m4b", "aac", "flac", "ogg", "oga", "opus"), "album"),
+    **dict.fromkeys(("wav", "wave", "aiff", "aif", "aifc"), "album"),
 }
 _TYPES: Final[Mapping[str, str]] = {"video": "video", "image": "artwork", "audio": "album"}
-_ARCHIVE = re.compile(r"application/(?:zip|x-zip-compressed|x-tar|gzip|x-gzip|x-gtar|x-compressed-tar|ogg)")
+_ARCHIVE = re.compile(
+    r"application/(?:zip|x-zip-compressed|x-tar|gzip|x-gzip|x-gtar|x-compressed-tar|x-bzip2?|x-xz|ogg)"
+)
 
 
 def new_id() -> str:
@@ -29,9 +32,14 @@ def new_id() -> str:
     return new_uid()
 
 
+def contenttype_of(filename: str) -> str | None:
+    """The content type that a file name suggests; ``None`` when it suggests none."""
+    return _EXTENSIONS.get(extension_of(filename) or "")
+
+
 def guess_contenttype(mimetype: str, filename: str) -> str:
     """The content type that a MIME type, or else a file name, suggests; ``video`` when neither does."""
     kind = mimetype.partition(";")[0].strip().lower()
     if _ARCHIVE.fullmatch(kind):
         return "album"
-    return _TYPES.get(kind.partition("/")[0]) or _EXTENSIONS.get(extension_of(filename) or "", "video")
+    return _TYPES.get(kind.partition("/")[0]) or contenttype_of(filename) or "video"

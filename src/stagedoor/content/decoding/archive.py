@@ -25,7 +25,7 @@ from .checks import integer
 from .pool import Decoder
 from .sentences import SENTENCES
 
-__all__ = ["ArchiveFacts", "ArchiveLimits", "Member", "extract", "is_archive", "list_archive"]
+__all__ = ["ArchiveFacts", "ArchiveLimits", "Member", "extract", "is_archive", "is_junk", "list_archive"]
 
 _log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ def _facts(documents: _Documents, limits: ArchiveLimits, packed: int) -> Archive
                 counted[sort] += 1
             elif sort not in ("file", "nested"):
                 raise ValueError("an unknown sort of entry")
-            elif _is_junk(name):
+            elif is_junk(name):
                 named["ignored"].append(name)
             elif sort == "nested":
                 named["nested"].append(name)
@@ -260,7 +260,7 @@ _JUNK_DIRECTORIES: Final = frozenset(
 )
 
 
-def _is_junk(name: str) -> bool:
+def is_junk(name: str) -> bool:
     """Whether a system left it there, and no person.
 
     A dot in front is not enough: there is a band called .38 Special, and an album "...And Justice for All". Hidden are
