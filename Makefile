@@ -63,7 +63,7 @@ campaign: $(READY) ## The model for minutes, on every set of adapters
 	@STAGEDOOR_EXAMPLES=3000 $(BIN)/python -m pytest tests/test_model.py -q
 
 kills: $(READY) ## The real server killed 200 times under clients
-	@STAGEDOOR_KILLS=200 $(BIN)/python -m pytest tests/server/test_killed.py -q -s
+	@KILLS=200 $(BIN)/python -m pytest tests/server/test_killed.py -q -s
 
 clean: ## Remove what was made here
 	rm -rf $(VENV) .cache dist build

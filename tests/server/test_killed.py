@@ -1,6 +1,6 @@
 """The real server, killed with SIGKILL under real clients, again and again: nothing acknowledged is lost.
 
-``STAGEDOOR_KILLS=200`` makes a campaign of it (``make kills``).
+``KILLS=200`` makes a campaign of it (``make kills``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from stagedoor.engine import Uploads
 from stagedoor.lifecycle import State
 
-KILLS = int(os.environ.get("STAGEDOOR_KILLS", "4"))
+KILLS = int(os.environ.get("KILLS", "4"))
 CLIENTS = 6
 CHUNK = 96 << 10
 PATIENCE = 120.0
@@ -60,14 +60,13 @@ class Victim:
             "--durability",
             "process",
         ]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=self._root, text=True
-        )
+        with (self._root / "errors").open("w") as errors:
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, cwd=self._root, text=True)
         assert self._process.stdout is not None
         for line in self._process.stdout:  # it says so when it listens
             if line.startswith("Serving"):
                 return
-        raise AssertionError("the server did not start")
+        raise AssertionError(f"the server did not start: {(self._root / 'errors').read_text()}")
 
     def acknowledged(self, size: int) -> None:
         """A client heard that bytes are kept: at some of these moments, while others are busy, the server dies."""
@@ -181,5 +180,5 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path) 
                 assert hashlib.sha256(file.read()).digest() == digest
             count += 1
     assert count >= CLIENTS
-    if os.environ.get("STAGEDOOR_KILLS"):
+    if os.environ.get("KILLS"):
         sys.stderr.write(f"no loss in {victim.kills} kills of the server under {CLIENTS} clients, {count} uploads\n")
