@@ -103,7 +103,7 @@ def test_a_duplicate_moves_the_offset_back(monkeypatch: pytest.MonkeyPatch) -> N
     def store_chunk(self: Session) -> None:
         right(self)
         assert self.chunk is not None
-        self.task = evolve(self.task, offset=self.chunk.offset + len(self.chunk.data))
+        self.task = evolve(self.task, offset=self.chunk.offset + self.chunk.size)
 
     monkeypatch.setattr(Session, "store_chunk", store_chunk)
 
