@@ -57,6 +57,15 @@ async def payloads(listener: Listener) -> list[str]:
     return [message.text for message in await listener.messages()]
 
 
+async def many(listener: Listener, number: int) -> list[str]:
+    """So many of them, of a listener that is not let go meanwhile."""
+    heard: list[str] = []
+    while len(heard) < number:
+        assert not listener.closed
+        heard += await payloads(listener)
+    return heard
+
+
 async def turns(number: int = 3) -> None:
     """Let the loop do what it has."""
     for _ in range(number):
@@ -144,9 +153,7 @@ def test_a_burst_overruns_nobody_who_reads() -> None:
     async def test(source: Source, hub: Hub) -> None:
         listener = hub.listen(plain)
         source.tell(*(change(str(n)) for n in range(1000)))
-        heard: list[str] = []
-        while len(heard) < 1000:
-            heard += await payloads(listener)
+        heard = await many(listener, 1000)
         assert heard == [f"{n}:" for n in range(1000)]
         assert not listener.overrun
 
@@ -158,9 +165,7 @@ def test_notices_of_many_threads_come_in_the_order_of_the_bus() -> None:
         listener = hub.listen(plain)
         work = [asyncio.to_thread(source.tell, *(change(f"{t}", str(n)) for n in range(50))) for t in range(4)]
         await asyncio.gather(*work)
-        heard: list[str] = []
-        while len(heard) < 200:
-            heard += await payloads(listener)
+        heard = await many(listener, 200)
         for thread in range(4):
             assert [h for h in heard if h.startswith(f"{thread}:")] == [f"{thread}:{n or 0}" for n in range(50)]
 
