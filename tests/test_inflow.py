@@ -281,3 +281,45 @@ def test_finishing_with_a_wrong_checksum_keeps_nothing(house: House) -> None:
     flow = uploads.inflow("one", offset=0)
     flow.write(DATA)
     assert flow.finish().state is State.UPLOADCOMPLETE
+
+
+@pytest.mark.parametrize("declared", [200, 300, 301])
+def test_a_length_that_comes_while_bytes_come_is_judged_by_all_of_them(house: House, declared: int) -> None:
+    """Else the file on the disk would be longer than the one whose SHA-1 was taken."""
+    uploads = house.uploads
+    offered(uploads, size=None, sha1=None)
+    flow = uploads.inflow("one")
+    flow.write(DATA[:200])
+    flow.commit()
+    flow.write(DATA[200:300])
+    if declared < 300:
+        with pytest.raises(errors.Refused) as caught:
+            uploads.declare("one", filesize=declared)
+        assert caught.value.code == "length_too_small"
+        assert uploads.get("one").offset == 300
+        return
+    uploads.declare("one", filesize=declared)
+    if declared > 300:
+        with pytest.raises(errors.TooLarge):
+            flow.write(DATA[300:302])
+        flow.write(DATA[300:301])
+        flow.commit()
+    task = uploads.get("one")
+    assert (task.state, task.offset) == (State.UPLOADCOMPLETE, declared)
+    with uploads.ports.bytes.open(task.key) as file:
+        stored = file.read()
+    assert stored == DATA[:declared]
+    assert task.sourcechecksum == hashlib.sha1(stored, usedforsecurity=False).hexdigest()
+    with pytest.raises(errors.Refused):
+        flow.write(b"x")
+
+
+def test_a_length_that_comes_while_bytes_wait_for_their_checksum(house: House) -> None:
+    uploads = house.uploads
+    offered(uploads, size=None, sha1=None)
+    flow = uploads.inflow("one", digest=("sha1", hashlib.sha1(DATA).digest()))
+    flow.write(DATA[:50])
+    uploads.declare("one", filesize=100)
+    assert uploads.get("one").offset == 0
+    with pytest.raises(errors.Refused):
+        flow.write(b"x")

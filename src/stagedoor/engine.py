@@ -387,7 +387,15 @@ class Uploads:
         """
         declaration = Declaration(check_size(filesize, empty=True), check_checksum(sha1))
         with self._locked(uploadid):
-            task = self._event(Trigger.DECLARE, self._need(uploadid), declaration=declaration)
+            task = self._need(uploadid)
+            live = self._live.get(task.uid)
+            flow = None if live is None else live.inflow
+            if flow is not None:  # the length is judged by all that came, and bounds what comes
+                flow.settle()
+                task = self._need(uploadid)
+            task = self._event(Trigger.DECLARE, task, declaration=declaration)
+            if flow is not None and task.filesize is not None:
+                flow.bound(task.filesize)
             live = self._live.get(task.uid)
             if due(task) and live is not None and live.sha1 is not None:
                 return self._event(Trigger.COMPLETE, task, digest=live.sha1.hexdigest())
@@ -1424,6 +1432,17 @@ class Inflow:
         live = self._engine._live.get(self._task.uid)
         if live is not None and live.inflow is self:
             live.inflow = None
+
+    def settle(self) -> None:
+        """Put on record what came, if that may be; the upload's lock is held."""
+        if self._over is None and self._check is None:
+            self._commit()
+        elif self._over is None:
+            self.end(Refused("The upload was declared anew while it was sent. Send the rest again.", code="taken_over"))
+
+    def bound(self, filesize: int) -> None:
+        """Take no bytes beyond a length that came late; the upload's lock is held."""
+        self._limit = filesize
 
     def abandon(self) -> None:
         """The upload has moved on: there is nothing to put on record any more."""
