@@ -186,6 +186,40 @@ def test_what_one_dialect_cannot_say_the_others_say(caplog: pytest.LogCaptureFix
     assert "cannot be encoded" in caplog.text
 
 
+def test_a_tap_that_breaks_keeps_nothing_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    noted: list[str] = []
+
+    def broken(notice: Notice) -> None:
+        raise ValueError(notice.uploadid)
+
+    async def test(source: Source, hub: Hub) -> None:
+        hub.tap(broken)
+        hub.tap(lambda notice: noted.append(notice.uploadid))
+        listener = hub.listen(plain)
+        source.tell(*(change(str(number)) for number in range(200)))
+        assert len(await many(listener, 200)) == 200
+
+    run(test)
+    assert noted == [str(number) for number in range(200)]
+    assert caplog.text.count("cannot be noted") == 200
+
+
+def test_a_listener_whose_end_breaks_keeps_nothing_from_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> None:
+        raise ValueError("the end")
+
+    async def test(source: Source, hub: Hub) -> None:
+        unwell, listener = hub.listen(plain), hub.listen(plain)
+        unwell.at_end(broken)
+        for number in range(4):
+            source.tell(change(str(number)))
+            assert await payloads(listener) == [f"{number}:"]
+        assert unwell.overrun
+
+    run(test, backlog=2)
+    assert caplog.text.count("cannot be put") == 1
+
+
 def test_another_dialect_from_now_on() -> None:
     async def test(source: Source, hub: Hub) -> None:
         listener, other = hub.listen(plain), hub.listen(plain)

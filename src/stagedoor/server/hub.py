@@ -225,18 +225,29 @@ class Hub:
     def _deliver(self) -> None:
         with self._lock:
             self._scheduled = False
-        for _ in range(min(len(self._inbox), _AT_ONCE)):
-            notice = self._inbox.popleft()
-            for tap in self._taps:
+        try:
+            for _ in range(min(len(self._inbox), _AT_ONCE)):
+                self._give(self._inbox.popleft())
+        finally:  # whatever went wrong with one notice, the rest is delivered
+            if self._inbox:  # listeners send first: a burst must not overrun those that read
+                self._schedule()
+
+    def _give(self, notice: Notice) -> None:
+        for tap in self._taps:
+            try:
                 tap(notice)
-            for encoder, listeners in tuple(self._listeners.items()):
+            except Exception:  # promise 9: what one does not take, the others hear all the same
+                log.exception("a notice of upload %r cannot be noted", notice.uploadid)
+        for encoder, listeners in tuple(self._listeners.items()):
+            try:
+                message = encoder(notice)
+            except Exception:  # promise 9: what one dialect cannot say, the others say all the same
+                log.exception("a notice of upload %r cannot be encoded", notice.uploadid)
+                continue
+            if message is None:
+                continue
+            for listener in tuple(listeners):
                 try:
-                    message = encoder(notice)
-                except Exception:  # promise 9: what one dialect cannot say, the others say all the same
-                    log.exception("a notice of upload %r cannot be encoded", notice.uploadid)
-                    continue
-                if message is not None:
-                    for listener in tuple(listeners):
-                        listener.put(message)
-        if self._inbox:  # listeners send first: a burst must not overrun those that read
-            self._schedule()
+                    listener.put(message)
+                except Exception:  # promise 9: one that is let go may have something to do then, which fails
+                    log.exception("a notice of upload %r cannot be put to a listener", notice.uploadid)
