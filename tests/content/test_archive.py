@@ -687,8 +687,7 @@ def test_a_bomb_is_stopped_while_it_goes_off(decoder: Decoder, packing: archives
     """It has no end, and what comes after 300 MiB is no packed data at all: nobody gets there."""
     data = archives.bomb(packing, 300 << 20)
     assert len(data) < 1 << 20
-    assert code_of(decoder, data + b"x" * 200_000) in ("archive_bomb",)
-    assert decoder.pids() == ()
+    assert code_of(decoder, data + b"x" * 200_000) == "archive_bomb"
 
 
 def test_a_bomb_in_a_zip(direct: Decoder) -> None:
