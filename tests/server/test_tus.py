@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -14,10 +16,11 @@ from urllib.parse import urljoin
 
 import pytest
 
+from stagedoor.errors import StorageError
 from stagedoor.lifecycle import State
-from stagedoor.server.concatenation import Assembly
+from stagedoor.server.concatenation import PARTS, Assembly
 
-from .serving import Arrival, Reply, Served, Whole, answer, core_of, serve, settle, standing
+from .serving import PATIENCE, Arrival, Reply, Served, Whole, answer, core_of, serve, settle, standing
 
 if TYPE_CHECKING:
     from conftest import House
@@ -695,6 +698,74 @@ def test_a_final_upload_is_gone_on_with_after_a_restart(house: House) -> None:
         assert stored(house, path) == DATA
         assert served("DELETE", one, VERSION).status == 204
         assert head(served, two).status == 200
+
+
+def fail(*_: object) -> None:
+    raise StorageError("The disk is tired.")
+
+
+def test_one_that_cannot_be_read_at_the_start_holds_up_no_other(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    with standing(house) as served:
+        one = part(served, b"one")
+        house.before["bytes.append"] = fail
+        first = urljoin("/files/", final(served, one)["location"])
+    house.before.pop("bytes.append")
+    house.restart()
+    tried = threading.Event()
+
+    def unreadable(uploadid: str) -> None:
+        if uploadid == id_of(first):
+            tried.set()
+            fail()
+
+    house.before["tasks.get"] = unreadable
+    with standing(house) as served:
+        assert tried.wait(PATIENCE)
+        second = urljoin("/files/", final(served, one)["location"])
+        settle(house.uploads, id_of(second), lambda task: task.state is State.UPLOADCOMPLETE)
+        house.before.pop("tasks.get")
+        house.uploads.retry(id_of(first))
+        third = urljoin("/files/", final(served, one)["location"])  # with it all are looked at again
+        for path in (first, third):
+            settle(house.uploads, id_of(path), lambda task: task.state is State.UPLOADCOMPLETE)
+            assert stored(house, path) == b"one"
+    assert "cannot be read now: The disk is tired." in caplog.text
+
+
+def test_one_that_cannot_be_removed_is_removed_later(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    with standing(house) as served:
+        app = served.app
+        assert isinstance(app, Whole)
+        assert app.core.parts is not None
+        assembly = Assembly(app.core, app.core.parts)
+        house.uploads.initiate(house.offer("one", wire={PARTS: ("none",)}))
+        with assembly.expecting("one", ("none",)):
+            pass
+        house.before["tasks.cas"] = fail
+        assembly._make("one")
+        assert "cannot be removed now: The disk is tired." in caplog.text
+        assert assembly.needs("none")
+        house.before.pop("tasks.cas")
+        assembly._make("one")
+        assert house.uploads.get("one").state is State.REMOVE
+        assert not assembly.needs("none")
+
+
+def test_a_job_that_ends_says_so(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    async def job() -> None:
+        raise ValueError("by mistake")
+
+    async def main() -> None:
+        core = core_of(house.uploads, parts=False)
+        core.background(job)
+        await core.start()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        await core.stop()
+
+    asyncio.run(main())
+    assert "a job of the background has ended" in caplog.text
+    assert "by mistake" in caplog.text
 
 
 def test_parts_expire(house: House) -> None:

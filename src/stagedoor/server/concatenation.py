@@ -101,24 +101,41 @@ class Assembly:
     async def run(self) -> None:
         """Work until cancelled."""
         slow, pause = self._core.slow, max(1.0, self._parts.settings.sweep)
-        await slow(self._look)
-        self._looked.set()
+        whole = False
         while True:
+            whole = whole or await slow(self._look)
+            self._looked.set()  # also if not all can be read now: what is new does not wait for them
             self._wanted.clear()
             for uploadid in tuple(self._pending):
                 await slow(self._make, uploadid)
-            await slow(self.sweep)
+            if whole:  # else a part may be needed by an upload that could not be read
+                await slow(self.sweep)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), pause)
 
-    def _look(self) -> None:
-        """Find the final uploads that a former run left unfinished, or failed to make: they can be tried again."""
-        uploads = self._core.uploads
-        for line in uploads.list():
+    def _look(self) -> bool:
+        """Find the final uploads that a former run left unfinished, or failed to make: they can be tried again.
+
+        Returns:
+            Whether all uploads could be read; the others have to be looked at once more.
+        """
+        uploads, whole = self._core.uploads, True
+        try:
+            lines = uploads.list()
+        except UploadError as error:
+            log.error("the uploads cannot be listed now, to find those made of parts: %s", error.sentence)
+            return False
+        for line in lines:
             if line.state in (State.WAITFORCHUNK, State.UPLOADFAILED) and line.filesize:
-                task = uploads.find(line.id)
+                try:
+                    task = uploads.find(line.id)
+                except UploadError as error:  # promise 9
+                    log.error("upload %s, which may be made of parts, cannot be read now: %s", line.id, error.sentence)
+                    whole = False
+                    continue
                 if task is not None and is_final(task):
                     self._pending[task.id] = _names(task)
+        return whole
 
     def _make(self, uploadid: str) -> None:
         if uploadid in self._new:
@@ -131,8 +148,12 @@ class Assembly:
         except TusError as error:
             # The client believes that it has an upload: now it hears that there is none, and can begin anew.
             log.error("upload %s cannot be made of its parts and is removed: %s", uploadid, error.sentence)
-            with suppress(TaskNotFound, Refused):
-                self._core.uploads.remove(uploadid)
+            try:
+                with suppress(TaskNotFound, Refused):
+                    self._core.uploads.remove(uploadid)
+            except UploadError as failed:  # with the next turn
+                log.error("upload %s cannot be removed now: %s", uploadid, failed.sentence)
+                return
             task = None
         except UploadError as error:
             log.warning("upload %s cannot be made of its parts now: %s", uploadid, error.sentence)
@@ -175,7 +196,12 @@ class Assembly:
         """Remove parts that have expired and are not needed; returns how many."""
         parts, gone = self._parts, 0
         now = parts.clock()
-        for line in parts.list():
+        try:
+            lines = parts.list()
+        except UploadError as error:
+            log.error("the parts cannot be listed now: %s", error.sentence)
+            return 0
+        for line in lines:
             try:
                 if line.state is not State.REMOVE:
                     ends = part_expires(parts, line.updated) if line.deadline is None else line.deadline

@@ -84,6 +84,8 @@ class Core:
         if self._worker is not None:
             self._worker.start()
         self._running = [asyncio.create_task(job()) for job in self._jobs]
+        for running in self._running:
+            running.add_done_callback(_ended)
 
     async def stop(self) -> None:
         """End everything; bodies under way are told to let go, and what they had brought is kept."""
@@ -295,3 +297,10 @@ def _taken_over() -> Refused:
 
 def _draining() -> Refused:
     return Refused("The server stops. What you sent is kept: go on when it is back.", code="draining")
+
+
+def _ended(job: asyncio.Task[None]) -> None:
+    """Nobody waits for a job of the background: what ended it is said here."""
+    error = None if job.cancelled() else job.exception()
+    if error is not None:
+        log.error("a job of the background has ended, and is missing until a restart", exc_info=error)
