@@ -944,3 +944,20 @@ def test_there_need_not_be_anything_to_take_over(tmp_path: Path) -> None:
     assert adopt_musicdb(str(tmp_path / "missing"), durability="none") == 0
     LocalTasks(str(tmp_path), durability="none").create(upload_task())
     assert adopt_musicdb(str(tmp_path), durability="none") == 0
+
+
+class _Unable(NoLinks):
+    """A file system that has no way to take a free name safely."""
+
+    def rename_exclusive(self, source: str, dest: str) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+
+def test_what_a_file_system_cannot_do_is_said_without_its_path(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tree = LocalTree("artwork", str(tmp_path), "none", _Unable())
+    with pytest.raises(ConfigurationError, match="file system of the artwork directory has neither") as caught:
+        tree.place("0" * 32, "A/1.jpg", io.BytesIO(b"cover"))
+    assert str(tmp_path) not in caught.value.sentence
+    assert str(tmp_path) in caplog.text

@@ -1426,9 +1426,10 @@ class LocalTree:
             self.disk.rename_exclusive(source, dest)
         except OSError as error:
             if error.errno in (errno.ENOSYS, errno.EINVAL):
-                raise ConfigurationError(
-                    f"The file system of {self.root} has neither hard links nor a rename that never replaces. "
-                    "Put the library on another file system."
+                log.error("the file system of %r has neither hard links nor a rename that never replaces", self.root)
+                raise ConfigurationError(  # clients read it: no path of the server
+                    f"The file system of the {self.name} directory has neither hard links nor a rename that never "
+                    "replaces. Put the library on another file system."
                 ) from error
             raise
 
@@ -1451,7 +1452,8 @@ class LocalTree:
                 self.disk.sync_directory(self._at(".stagedoor"))
                 self.disk.sync_directory(self.root)
             return
-        raise StorageError(f"A working directory in {self.root} cannot be made.")
+        log.error("a working directory in %r cannot be made", self.root)
+        raise StorageError(f"A working directory in the {self.name} directory cannot be made.")
 
     def _copy(self, source: BinaryIO, hidden: str) -> tuple[int, str]:
         fd = self.disk.open(hidden, create=True)
