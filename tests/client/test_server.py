@@ -12,10 +12,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from stagedoor.client import AsyncClient, Client, Patience, Progress, RemoteError, Unreachable
+from stagedoor.client import AsyncClient, Client, Patience, Progress, RemoteError, Unreachable, Uploaded
+from stagedoor.commands import upload as commands
 from stagedoor.server.config import ServerConfig
 from stagedoor.server.run import Service
 from stagedoor.settings import Settings
@@ -156,11 +158,22 @@ def test_files_are_sent(address: str, film: Path, tmp_path: Path) -> None:
     assert "✓ other.mp4: 5 bytes are there, and verified.\n" in out
     assert "✗ nowhere.mp4: There is no such file.\n" in out
     assert "film.mp4: sending\n" in err
-    document = json.loads(finished(upload(tmp_path, address, "film.mp4", "--json"))[0])
-    (file,) = document["files"]
-    assert (file["id"], file["resumed"], file["status"]) == (SHA1, len(DATA), 0)
+    again = upload(tmp_path, address, "film.mp4", "--json")
+    (file,) = json.loads(again.communicate(timeout=PATIENCE)[0])["files"]
+    assert (file["id"], file["resumed"], file["status"]) == (SHA1, len(DATA), again.returncode)
+    assert file["status"] == int(file["state"] == "invalidcontent")  # it is no video, which may be known by now
     with Client(address, key=KEY) as client:
         assert client.get(SHA1).document["annotations"] == {"name": "Film"}
+
+
+@pytest.mark.parametrize("message", ["There is no picture in it.", None])
+def test_one_that_is_there_and_failed_is_not_called_fine(message: str | None) -> None:
+    failed = Uploaded(id="one", state="invalidcontent", sha1=SHA1, size=9, resumed=9, known=())
+    client = Mock(**{"upload.return_value": failed, "get.return_value.document": {"message": message, "code": None}})
+    errand = commands._Errand("film.mp4")
+    commands._run(errand, Mock(**{"options.annotate": []}), client, Mock(), Mock())
+    assert (errand.status, errand.code, errand.done) == (1, "invalidcontent", failed)
+    assert errand.sentence == f"film.mp4: {message or 'The server has it, and the upload is in invalidcontent.'}"
 
 
 def test_a_wrong_key_is_told_and_never_shown(address: str, film: Path, tmp_path: Path) -> None:

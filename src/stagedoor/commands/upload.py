@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from attrs import define, field
 
 from ..errors import ConfigurationError, UploadError
+from ..lifecycle import State
 from ..server.config import ServerConfig
 from ..server.whereabouts import look_up
 
@@ -25,6 +26,7 @@ __all__ = ["register"]
 
 _FINE, _FAILED, _USAGE, _NOT_FOUND = 0, 1, 2, 3
 _JOBS: Final = 3
+_FAILURES: Final = (State.UPLOADFAILED, State.INVALIDCONTENT, State.INTEGRATIONFAILED, State.IMPORTFAILED)
 
 
 class _Stop(Protocol):
@@ -110,8 +112,8 @@ def _upload(call: _Call) -> int:
         call.out.json({"server": address, "files": [errand.document() for errand in errands]})
     else:
         for errand in errands:
-            stopped = errand.status > 128
-            call.out.sign("good" if not errand.status else "warn" if stopped else "bad", errand.sentence)
+            mild = errand.status > 128 or errand.done is not None  # stopped, or sent and then no good
+            call.out.sign("good" if not errand.status else "warn" if mild else "bad", errand.sentence)
             if errand.done is not None:
                 call.out.say(f"id {errand.done.id}, {errand.done.state}", "dim", indent=2)
     statuses = {errand.status for errand in errands}
@@ -130,6 +132,7 @@ def _run(errand: _Errand, call: _Call, client: Client, stop: _Stop, bars: _Bars)
         errand.done = done = client.upload(
             errand.path, call.options.type, dict(call.options.annotate), progress=progress
         )
+        failed = client.get(done.id).document if done.state in _FAILURES else None
     except _Stopped as stopped:
         errand.status, errand.code = stopped.status, "stopped"
         errand.sentence = f"{errand.path}: Stopped. The same command again goes on."
@@ -141,6 +144,11 @@ def _run(errand: _Errand, call: _Call, client: Client, stop: _Stop, bars: _Bars)
     except UploadError as error:
         errand.status, errand.code, errand.sentence = _FAILED, error.code, f"{errand.path}: {error.sentence}"
     else:
+        if failed is not None:
+            errand.status, errand.code = _FAILED, str(failed.get("code") or done.state)
+            how = failed.get("message") or f"The server has it, and the upload is in {done.state}."
+            errand.sentence = f"{errand.path}: {how}"
+            return
         how = "It is there already." if done.resumed == done.size else f"{done.size:,} bytes are there, and verified."
         if 0 < done.resumed < done.size:
             how = f"{how} It went on at {done.resumed:,}."
