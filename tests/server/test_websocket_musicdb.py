@@ -121,6 +121,23 @@ def test_calls_requests_and_broadcasts(house: House) -> None:
         assert other.told("StateUpdate", "remove")["uploadslist"] == {"videos": [], "albums": [], "artworks": []}
 
 
+def test_what_is_echoed_is_small_and_of_what_is_refused_nobody_else_hears(house: House) -> None:
+    with staged(house) as stage, stage.musicdb() as one, stage.musicdb() as other:
+        other.settled()
+        for method in ("request", "broadcast"):
+            one.say("GetUploads", method=method, fncsig="x" * 2_000, pass_=["y" * 2_100])
+            assert "fncsig and pass" in one.told("InternalError")["message"]
+        one.say("Nonsense", method="broadcast", fncsig="All", pass_=[1])
+        assert "no function" in one.told("InternalError")["message"]
+        answer = one.next()
+        assert (answer["method"], answer["pass"], answer["arguments"]) == ("broadcast", [1], None)
+        one.settled()
+        other.settled()
+        assert (one.heard, other.heard) == ([], [])
+        one.say("GetUploads", method="broadcast", fncsig="x" * 2_000, pass_=["y" * 2_000])
+        assert other.until(lambda m: m["method"] == "broadcast")["pass"] == ["y" * 2_000]
+
+
 def test_an_unknown_upload_is_told_to_everybody(house: House) -> None:
     with staged(house) as stage, stage.musicdb() as one, stage.musicdb() as other:
         other.settled()

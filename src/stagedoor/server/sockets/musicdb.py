@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+import orjson
 from attrs import define, field
 
 from ...errors import OffsetMismatch, Refused, StorageFull, TaskNotFound, UploadError
@@ -44,6 +45,8 @@ __all__ = ["MusicDB", "hold_back"]
 
 _INLINE: Final = 1 << 20
 """Characters of a packet that are read in line: 2 ms for MusicDB's own chunks. Larger ones are read in a thread."""
+_ECHO: Final = 4 << 10
+"""Bytes of JSON that go back with an answer as they came, which may go to everybody."""
 _UNANSWERED: Final = 1_000
 """Requests for chunks of an upload that may be without an answer before a connection has to declare it again."""
 
@@ -177,11 +180,13 @@ class MusicDB:
         await self.begin()
         packet, call = read
         result: bytes | None = None
+        done = False
         uploadid = _id_of(packet)
         try:
             if isinstance(call, UploadError):
                 raise call
             result = await self._do(packet, call)
+            done = True
         except (TaskNotFound, StorageFull):
             pass  # the engine has told everybody
         except UploadError as error:
@@ -190,7 +195,7 @@ class MusicDB:
         message = answer(packet, result)
         if message is None:
             return
-        if packet.method is Method.BROADCAST:
+        if packet.method is Method.BROADCAST and done:  # what was refused concerns nobody else
             self._core.hub.tell(self.encoder, message)
         else:
             self._connection.say(message)
@@ -200,6 +205,9 @@ class MusicDB:
         packet = parse_packet(text, self._limits)
         if not self._core.gate.knows(packet.key):
             return None
+        if len(orjson.dumps([packet.fncsig, packet.pass_])) > _ECHO:
+            error = MessageError(f"fncsig and pass may have {_ECHO:,} bytes of JSON together.", code="too_large")
+            return Packet(Method.CALL, packet.fncname, arguments=packet.arguments), error  # nothing is echoed
         try:
             return packet, parse_call(packet, self._limits)
         except UploadError as error:
