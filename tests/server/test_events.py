@@ -162,6 +162,23 @@ def test_of_progress_only_the_newest_is_remembered(house: House, events: Events)
     assert len(events._progress) == 1
 
 
+def test_what_is_remembered_is_bounded_in_bytes(house: House) -> None:
+    house.bring(State.WAITFORCHUNK)
+    events = Events(core_of(house.uploads, parts=False), volume=10_000)
+    for _ in range(3):
+        events.hear(notice(house, NoticeKind.CHUNK_REQUEST))
+    for _ in range(9):
+        events.hear(notice(house, message="x" * 3_000))
+    assert numbers(events, 10) == [11, 12]
+    assert numbers(events, 5) is None
+    assert (events._bytes, events._progress) == (sum(len(event) for _, event in events._ring.values()), {})
+    assert 6_000 < events._bytes <= 10_000
+    huge = notice(house, message="x" * 20_000)
+    events.hear(huge)
+    assert (numbers(events, 13), numbers(events, 12), events._bytes) == ([], None, 0)
+    assert len(events.encode(huge).payload) > 20_000  # who listens hears it all the same
+
+
 def test_a_message_that_is_no_unicode_is_told_all_the_same(house: House, events: Events) -> None:
     told = notice(house, message="bad \udcff name\nid: 5")
     events.hear(told)

@@ -91,35 +91,42 @@ class Events:
     Args:
         core: The server's.
         remembered: Notices that can be told again.
+        volume: Bytes that they may take together.
     """
 
-    def __init__(self, core: Core, *, remembered: int = 1_000) -> None:
+    def __init__(self, core: Core, *, remembered: int = 1_000, volume: int = 4 << 20) -> None:
         self._core = core
         self._remembered = remembered
+        self._volume = volume
         self._run = new_uid()[:8]
         self._last = 0
         self._floor = 0  # notices up to this number cannot be told again
-        self._ring: OrderedDict[int, Notice] = OrderedDict()
+        self._ring: OrderedDict[int, tuple[str, bytes]] = OrderedDict()  # ids of uploads, and events
+        self._bytes = 0
         self._progress: dict[str, int] = {}
         self.handlers: dict[str, Handler] = {"events": self._answer}
 
     def hear(self, notice: Notice) -> None:
-        """Remember a notice. It is not encoded: whether anybody wants to hear it is not known yet."""
+        """Remember a notice as the event that it is: a task may be a thousand times as large."""
         self._last += 1
+        event = self._event(self._last, notice)
         if notice.kind is NoticeKind.CHUNK_REQUEST:
             before = self._progress.get(notice.uploadid)
             if before is not None:
-                self._ring.pop(before, None)
+                self._bytes -= len(self._ring.pop(before)[1])
             self._progress[notice.uploadid] = self._last
-        self._ring[self._last] = notice
-        while len(self._ring) > self._remembered:
-            self._floor, oldest = self._ring.popitem(last=False)
-            if self._progress.get(oldest.uploadid) == self._floor:
-                del self._progress[oldest.uploadid]
+        self._ring[self._last] = (notice.uploadid, event)
+        self._bytes += len(event)
+        while len(self._ring) > self._remembered or self._bytes > self._volume:
+            self._floor, (uploadid, oldest) = self._ring.popitem(last=False)
+            self._bytes -= len(oldest)
+            if self._progress.get(uploadid) == self._floor:
+                del self._progress[uploadid]
 
     def encode(self, notice: Notice) -> Message:
         """The `Encoder`: the notice that was heard last, once for all who listen."""
-        return Message(self._event(self._last, notice), coalescing_key(notice))
+        heard = self._ring.get(self._last)
+        return Message(self._event(self._last, notice) if heard is None else heard[1], coalescing_key(notice))
 
     def _event(self, number: int, notice: Notice) -> bytes:
         told: dict[str, Any] = {
@@ -134,7 +141,7 @@ class Events:
         }
         return b"id: %s-%d\nevent: notice\ndata: %b\n\n" % (self._run.encode(), number, orjson.dumps(told))
 
-    def _missed(self, since: str | None) -> list[tuple[int, Notice]] | None:
+    def _missed(self, since: str | None) -> list[tuple[int, bytes]] | None:
         """What came after an id; ``None`` when it is out of reach."""
         run, _, number = (since or "").partition("-")
         if run != self._run or not number.isdecimal() or not number.isascii() or len(number) > 18:
@@ -142,7 +149,7 @@ class Events:
         after = int(number)
         if not self._floor <= after <= self._last:
             return None
-        return [(at, notice) for at, notice in self._ring.items() if at > after]
+        return [(at, event) for at, (_, event) in self._ring.items() if at > after]
 
     async def _answer(self, call: Call, send: Send) -> Answer | None:
         request = call.request
@@ -169,10 +176,7 @@ class Events:
             data = orjson.dumps({"list": f"{request.mount}/api/uploads"})
             yield b"retry: 1000\nid: %s-%d\nevent: reset\ndata: %b\n\n" % (self._run.encode(), self._last, data)
             return
-        events = [b"retry: 1000\n\n"]
-        for number, notice in missed:
-            events.append(self._event(number, notice))
-        yield from _joined(events)
+        yield from _joined([b"retry: 1000\n\n", *(event for _, event in missed)])
 
     async def _stream(self, listener: Listener, send: Send) -> None:
         while True:
