@@ -264,7 +264,7 @@ class Case:
     outcome: Outcome
     code: str = ""
     missing: bytes = b""
-    memory: int = 12 << 20
+    memory: int = 32 << 20  # a process that has run a thousand tests grows by some, whatever it does
     seconds: float = 2.0
     decoding: float = 2.0
     large: bool = False
