@@ -691,6 +691,13 @@ def test_a_cover_without_a_name_is_left_out(album: Album) -> None:
     assert (len(plan.files), plan.artwork, codes(plan.problems)) == (1, (), ["no_cover"])
 
 
+def test_an_archive_has_a_budget_of_processor_time(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathering, "_CPU", -1e9)  # nobody has that much left
+    with pytest.raises(ContentRejected, match="far more than songs need") as caught:
+        looked_at(album, zipped({"1.mp3": a_song()}))
+    assert caught.value.code == "decoder_budget"
+
+
 def test_an_archive_of_broken_songs_is_given_up(album: Album, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each costs a process; a hundred in a zip of a few kilobytes would cost a minute."""
     asked = []
