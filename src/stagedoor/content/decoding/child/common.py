@@ -19,6 +19,12 @@ Streaming: TypeAlias = Callable[["Input", Mapping[str, Any], Mapping[str, Any]],
 """An operation that answers bit by bit: documents, and bytes that belong to the document before them."""
 
 
+WHOLE = 0.98
+"""A file that ends before this share of what its headers promise is taken for cut off."""
+ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
+"""How a file of the MP4 family begins, after four bytes of length (ISO/IEC 14496-12, 4.2)."""
+
+
 class RejectedError(Exception):
     """The content will not do.
 
@@ -33,30 +39,12 @@ class RejectedError(Exception):
         self.numbers = numbers
 
 
-class Input:
-    """The first bytes of a file descriptor as a file.
+class Positioned:
+    """What a file is beside its bytes: a size, and a position in it."""
 
-    Reads by position, because the descriptor shares its offset with the parent's.
-    """
-
-    def __init__(self, fd: int, size: int) -> None:
-        self.fd = fd
+    def __init__(self, size: int) -> None:
         self.size = size
         self.position = 0
-        self.error: OSError | None = None
-
-    def read(self, count: int = -1) -> bytes:
-        """At most ``count`` bytes; an error of the disk is remembered, because FFmpeg turns it into its own."""
-        rest = max(0, self.size - self.position)
-        if not rest:  # and no system call, for which a file may name an offset that is too large
-            return b""
-        try:
-            data = os.pread(self.fd, rest if count < 0 else min(count, rest), self.position)
-        except OSError as error:
-            self.error = error
-            raise
-        self.position += len(data)
-        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """As of a file."""
@@ -77,6 +65,31 @@ class Input:
     def readable(self) -> bool:
         """As of a file."""
         return True
+
+
+class Input(Positioned):
+    """The first bytes of a file descriptor as a file.
+
+    Reads by position, because the descriptor shares its offset with the parent's.
+    """
+
+    def __init__(self, fd: int, size: int) -> None:
+        super().__init__(size)
+        self.fd = fd
+        self.error: OSError | None = None
+
+    def read(self, count: int = -1) -> bytes:
+        """At most ``count`` bytes; an error of the disk is remembered, because FFmpeg turns it into its own."""
+        rest = max(0, self.size - self.position)
+        if not rest:  # and no system call, for which a file may name an offset that is too large
+            return b""
+        try:
+            data = os.pread(self.fd, rest if count < 0 else min(count, rest), self.position)
+        except OSError as error:
+            self.error = error
+            raise
+        self.position += len(data)
+        return data
 
     def at(self, offset: int, count: int) -> bytes:
         """Bytes from an offset."""

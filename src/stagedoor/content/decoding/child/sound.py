@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from .common import Input, RejectedError
+from .common import ISO_BOXES, WHOLE, Input, Positioned, RejectedError
 from .tags import (
     TAG_BLOCK,
     Bytes,
@@ -30,25 +30,21 @@ from .tags import (
     read_picture,
 )
 
-WHOLE = 0.98
-"""A file whose sound ends before this share of what its headers promise is taken for cut off."""
 SLACK = 0.1
 """Seconds that may be missing all the same: four frames of mp3."""
-_ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 _SEARCH = 4096
 """Bytes before the first frame of an mp3, as files that were cut without care have them."""
 _ROW = 4
 """Frames in a row that make an mp3 or aac."""
 
 
-class Splice:
+class Splice(Positioned):
     """Parts one after the other, as a file."""
 
     def __init__(self, parts: Sequence[Bytes]) -> None:
         self.parts = [part for part in parts if part.size]
         self.starts = [0, *accumulate(part.size for part in self.parts)]
-        self.size = self.starts.pop()
-        self.position = 0
+        super().__init__(self.starts.pop())
 
     def at(self, offset: int, count: int) -> bytes:
         """As `Bytes`."""
@@ -69,26 +65,6 @@ class Splice:
         data = self.at(self.position, self.size if count < 0 else count)
         self.position += len(data)
         return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """As of a file."""
-        base = (0, self.position, self.size)[whence]
-        if base + offset < 0:
-            raise ValueError("before the start")
-        self.position = base + offset
-        return self.position
-
-    def tell(self) -> int:
-        """As of a file."""
-        return self.position
-
-    def seekable(self) -> bool:
-        """As of a file."""
-        return True
-
-    def readable(self) -> bool:
-        """As of a file."""
-        return True
 
 
 @dataclass
@@ -147,7 +123,7 @@ def examine(source: Input) -> Layout:
         return _wav(source, start, tags)
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return _aiff(source, start, tags)
-    if head[4:8] in _ISO_BOXES:
+    if head[4:8] in ISO_BOXES:
         return _m4a(source, start, tags)
     return _frames(source, start, tags)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
-from .common import Answer, Input, RejectedError, fit, save
+from .common import ISO_BOXES, WHOLE, Answer, Input, RejectedError, fit, save
 
 if TYPE_CHECKING:
     import av
@@ -21,15 +21,12 @@ _DECODERS = (
     "h264,hevc,av1,libdav1d,vp8,vp9,libvpx,libvpx-vp9,mpeg4,mpeg2video,mpeg1video,theora,"
     "aac,ac3,eac3,alac,flac,mp3,mp3float,opus,libopus,vorbis,pcm_s16le,pcm_s16be,pcm_s24le,dca"
 )
-_ISO_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot")
 _EBML = b"\x1a\x45\xdf\xa3"
 _FIRST_FRAMES = 3
 _TAIL_FRAMES = 600
 _FRAMES = 5
 _PATIENCE = 300
 """Packets without a frame, or with an error, after which decoding is given up."""
-WHOLE = 0.98
-"""A file whose packets end before this share of its declared duration is taken for cut off."""
 
 
 def _refuse_to_open(*_: object) -> Any:
@@ -109,7 +106,7 @@ def _open(source: Input, configuration: Mapping[str, Any]) -> tuple[str, InputCo
     head = source.at(0, 16)
     if head[:4] == _EBML:
         kind, demuxer = _matroska(source), "matroska"
-    elif head[4:8] in _ISO_BOXES:
+    elif head[4:8] in ISO_BOXES:
         kind, demuxer = _iso(source), "mov"
     else:
         raise RejectedError("unsupported_format")
