@@ -154,6 +154,10 @@ class _Locked:
         self._id = check_id(uploadid)
 
     def __enter__(self) -> None:
+        self.enter()
+
+    def enter(self, *, wait: bool = True) -> bool:
+        """Take it; without waiting, only if nobody has it: else nothing happens, and the answer is no."""
         engine = self._engine
         if os.getpid() != engine._pid:
             raise InUse("The uploads belong to the process that opened them. Open them after the fork, in one process.")
@@ -165,20 +169,27 @@ class _Locked:
                 held = engine._locks[self._id] = _Lock(threading.RLock())
             held.users += 1
         self._held = held
-        held.lock.acquire()
+        if not held.lock.acquire(wait):
+            self._leave()
+            return False
         engine._hold(1)
+        return True
 
     def __exit__(self, *exc: object) -> None:
-        engine, held = self._engine, self._held
+        engine = self._engine
         engine._hold(-1)
-        held.lock.release()
+        self._held.lock.release()
+        self._leave()
+        engine._flush()
+
+    def _leave(self) -> None:
+        engine, held = self._engine, self._held
         with engine._lock:
             held.users -= 1
             if not held.users:
                 del engine._locks[self._id]
         if engine._closed:
             engine._notify()
-        engine._flush()
 
 
 class Uploads:
@@ -219,8 +230,8 @@ class Uploads:
     ) -> None:
         self.settings = settings or Settings()
         self.ports = Ports(bytes, trees, library, {c.name: c for c in contents}, self.settings)
-        self.work: WorkQueue = work or LocalQueue()
-        self.bus: EventBus = bus or ThreadedBus()
+        self.work: WorkQueue = LocalQueue() if work is None else work
+        self.bus: EventBus = ThreadedBus() if bus is None else bus
         self.recovery = Recovery()
         self._bytes, self._tasks = bytes, tasks
         self._room = bytes if isinstance(bytes, Room) else None  # asked for each new upload: to look is not for free
@@ -465,6 +476,25 @@ class Uploads:
                 self._remember(live)
             live.inflow = Inflow(self, task, live.sha1, digest)
             return live.inflow
+
+    def settle(self, uploadid: str) -> UploadTask | None:
+        """Put on record what somebody brings piece by piece and has not committed; whoever brings it goes on.
+
+        For whoever asks where an upload stands. What has to have a checksum is not settled, but let go of.
+
+        Returns:
+            The task; ``None`` when there is none.
+
+        Raises:
+            StorageFull, StorageError, DataLost: As `receive`.
+        """
+        with self._locked(uploadid):
+            task = self._load(uploadid)
+            live = None if task is None else self._live.get(task.uid)
+            if live is None or live.inflow is None:
+                return task
+            live.inflow.settle()
+            return self._load(uploadid)
 
     def _end_inflow(self, task: UploadTask) -> bool:
         """Whoever brings bytes piece by piece lets go, and what came is on record. The upload's lock is held."""
@@ -1307,26 +1337,44 @@ class Inflow:
             Refused: ``taken_over``, or the upload has moved on.
             StorageFull, StorageError, DataLost: As `Uploads.receive`.
         """
+        with self._engine._locked(self._task.id):
+            self._write(data)
+
+    def write_at_once(self, data: Buffer) -> bool:
+        """As `write`, for event loops: when another thread works on this very upload, and may sync, nothing is done.
+
+        Returns:
+            Whether it was written; if not, call `write` in a thread.
+        """
+        locked = self._engine._locked(self._task.id)
+        if not locked.enter(wait=False):
+            return False
+        try:
+            self._write(data)
+        finally:
+            locked.__exit__()
+        return True
+
+    def _write(self, data: Buffer) -> None:
         engine = self._engine
-        with engine._locked(self._task.id):
-            self._still_open()
-            if self.offset + len(data) > self._limit:
-                raise TooLarge(
-                    f"The bytes would end at {self.offset + len(data):,}, the file ends at {self._limit:,}. Send no "
-                    "more than was declared.",
-                    code="beyond_the_end",
-                )
-            with engine._storing(self._task):
-                try:
-                    engine._bytes.append(self._task.key, self.offset, data)
-                except StorageFull as full:
-                    self._keep_what_came(full)
-                    raise
-            if self._sha1 is not None:
-                self._sha1.update(data)
-            if self._check is not None:
-                self._check.update(data)
-            self.offset += len(data)
+        self._still_open()
+        if self.offset + len(data) > self._limit:
+            raise TooLarge(
+                f"The bytes would end at {self.offset + len(data):,}, the file ends at {self._limit:,}. Send no "
+                "more than was declared.",
+                code="beyond_the_end",
+            )
+        with engine._storing(self._task):
+            try:
+                engine._bytes.append(self._task.key, self.offset, data)
+            except StorageFull as full:
+                self._keep_what_came(full)
+                raise
+        if self._sha1 is not None:
+            self._sha1.update(data)
+        if self._check is not None:
+            self._check.update(data)
+        self.offset += len(data)
 
     def commit(self) -> UploadTask:
         """Put on record what was written, and tell everybody; after the last byte, the upload is complete.
@@ -1438,7 +1486,7 @@ class Inflow:
         if self._over is None and self._check is None:
             self._commit()
         elif self._over is None:
-            self.end(Refused("The upload was declared anew while it was sent. Send the rest again.", code="taken_over"))
+            self.end(Refused("The upload was looked at or declared anew while it was sent. Go on.", code="taken_over"))
 
     def bound(self, filesize: int) -> None:
         """Take no bytes beyond a length that came late; the upload's lock is held."""

@@ -696,7 +696,8 @@ class LocalTasks:
     def list(self) -> Sequence[Summary]:
         """See `TaskStore.list`."""
         with self._lock:
-            return sorted(self._index.values(), key=lambda s: s.id)
+            lines = list(self._index.values())
+        return sorted(lines, key=lambda s: s.id)  # outside: 100,000 take some 50 ms
 
     def delete(self, uploadid: str) -> None:
         """See `TaskStore.delete`."""

@@ -107,6 +107,7 @@ _BY_CODE: Final[Mapping[str, int]] = {
     "unsupported_contenttype": 415,
     "uploads_off": 403,
     # Not now.
+    "busy": 503,
     "closed": 503,
     "locked": 423,
     "too_many_unfinished": 503,

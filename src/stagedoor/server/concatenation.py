@@ -11,11 +11,11 @@ from typing import Final
 from ..engine import Uploads
 from ..errors import Refused, TaskNotFound, UploadError
 from ..lifecycle import State
-from ..protocols.tus import TusError
+from ..protocols.tus import TusError, final_upload
 from ..tasks import UploadTask
 from .core import Core
 
-__all__ = ["PARTS", "Assembly", "is_final", "part_expires"]
+__all__ = ["PARTS", "Assembly", "is_final", "part_expires", "refuse_final"]
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,16 @@ _BLOCK: Final = 1 << 20
 def is_final(task: UploadTask) -> bool:
     """Whether an upload is made of others."""
     return PARTS in task.wire
+
+
+def refuse_final(task: UploadTask) -> None:
+    """Whatever the wire, nobody sends what is put together here.
+
+    Raises:
+        TusError: ``final_upload``.
+    """
+    if is_final(task):
+        raise final_upload()
 
 
 def part_expires(parts: Uploads, updated: float) -> float | None:
@@ -100,16 +110,16 @@ class Assembly:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        slow, pause = self._core.slow, max(1.0, self._parts.settings.sweep)
+        read, pause = self._core.read, max(1.0, self._parts.settings.sweep)
         whole = False
         while True:
-            whole = whole or await slow(self._look)
+            whole = whole or await read(self._look)
             self._looked.set()  # also if not all can be read now: what is new does not wait for them
             self._wanted.clear()
             for uploadid in tuple(self._pending):
-                await slow(self._make, uploadid)
+                await self._core.step(uploadid, self._make, uploadid)
             if whole:  # else a part may be needed by an upload that could not be read
-                await slow(self.sweep)
+                await read(self.sweep)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), pause)
 

@@ -20,9 +20,8 @@ from ..protocols import resumable
 from ..protocols.fields import Answer
 from ..protocols.offers import new_id
 from ..protocols.resumable import Append, Create, Digest, Limits
-from ..protocols.tus import final_upload
 from ..tasks import JSON, UploadTask
-from .concatenation import is_final
+from .concatenation import refuse_final
 from .core import Core
 from .http import Request, Send, respond
 
@@ -117,14 +116,14 @@ class Resumable:
             digest = represents  # the content is the whole file
         elif represents is not None:
             offer = evolve(offer, wire={"repr-digest": {represents.algorithm: represents.digest.hex()}})
-        task = await core.quick(core.uploads.initiate, offer)
+        task = await core.event(offer.id, core.uploads.initiate, offer)
         try:
             task = await self._take(task, request, offset=0, digest=digest, complete=create.complete)
         except UploadError as error:
             if error.code not in _KEPT:
                 # Nobody knows its address. Where the disk failed, it stays for people to look at.
                 if not isinstance(error, StorageError | DataLost):
-                    await core.quick(_discard, core, task.id)
+                    await core.event(task.id, _discard, core, task.id)
                 raise
             task = core.uploads.get(task.id)
         where = task.id if request.path.endswith("/") else f"{_PREFIX[1:]}/{task.id}"
@@ -141,8 +140,7 @@ class Resumable:
         core = self._core
         await core.take_over(core.uploads, append.id)
         task = self._find(append.id)
-        if is_final(task):
-            raise final_upload()
+        refuse_final(task)
         try:
             task = await self._append_to(task, append, request)
         except UploadError as error:
@@ -173,7 +171,7 @@ class Resumable:
                 )
             # A length that this request only tells by its end is declared then: the body may break off.
             if "upload-length" in request.headers:
-                task = await self._core.quick(self._core.uploads.declare, task.id, filesize=append.length)
+                task = await self._declare(task, append.length)
         if append.content_length and task.filesize is not None and task.offset + append.content_length > task.filesize:
             raise _too_much(task.filesize)
         if _complete(task):
@@ -201,13 +199,17 @@ class Resumable:
                 raise resumable.inconsistent_length(
                     f"The request says that the file ends at {task.offset:,}, but it has {task.filesize:,} bytes."
                 )
-            task = await core.quick(core.uploads.declare, task.id, filesize=task.offset)
+            task = await self._declare(task, task.offset)
         if task.state is State.UPLOADFAILED:
             raise DataLost(task.message or "The upload failed. Begin anew.", code=task.code)
         expected = task.wire.get("repr-digest")
         if isinstance(expected, Mapping) and _complete(task):
             await self._verify(task, expected)
         return task
+
+    async def _declare(self, task: UploadTask, filesize: int) -> UploadTask:
+        uploads = self._core.uploads
+        return await self._core.event(task.id, uploads.declare, task.id, filesize=filesize)
 
     async def _verify(self, task: UploadTask, expected: Mapping[str, JSON]) -> None:
         """The engine knows the SHA-1 of a file. What a client declared beside it is checked before it hears of success.
@@ -217,8 +219,8 @@ class Resumable:
         """
         core = self._core
         for algorithm, digest in expected.items():
-            if await core.slow(_hash, core, task, algorithm) != digest:
-                await core.quick(_discard, core, task.id)
+            if await core.step(task.id, _hash, core, task, algorithm) != digest:
+                await core.event(task.id, _discard, core, task.id)
                 raise Refused(
                     f"The file that arrived has not the {algorithm} that was declared. It is removed: send it again.",
                     code="checksum_mismatch",
@@ -228,7 +230,7 @@ class Resumable:
         core = self._core
         await core.take_over(core.uploads, uploadid)
         self._find(uploadid)
-        await core.quick(core.uploads.remove, uploadid)
+        await core.event(uploadid, core.uploads.remove, uploadid)
         return resumable.cancelled()
 
 

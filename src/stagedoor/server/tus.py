@@ -22,7 +22,7 @@ from ..protocols.fields import Answer
 from ..protocols.offers import new_id
 from ..protocols.tus import Create, Extension, Limits, Patch
 from ..tasks import JSON, Offer, UploadTask
-from .concatenation import PARTS, Assembly, is_final, part_expires
+from .concatenation import PARTS, Assembly, is_final, part_expires, refuse_final
 from .core import Core
 from .http import Request, Send, respond
 
@@ -149,9 +149,9 @@ class Tus:
             offer = Offer(_PART + new_id(), filename="", contenttype="part", filesize=create.length or None)
         else:
             offer = tus.offer_for(create, new_id())
-        task = await core.quick(engine.initiate, evolve(offer, wire=_wire(create)))
+        task = await core.event(offer.id, engine.initiate, evolve(offer, wire=_wire(create)))
         if create.length == 0:
-            task = await core.quick(engine.declare, task.id, filesize=0)
+            task = await core.event(task.id, engine.declare, task.id, filesize=0)
         offset = None
         if create.body:
             task = await self._begin(engine, task, create, request)
@@ -166,9 +166,9 @@ class Tus:
             return await core.take_in(engine, task.id, request.body, offset=0, digest=_digest(create))
         except UploadError as error:
             if error.code in _KEPT_IN_CREATION:
-                return await core.quick(engine.get, task.id)
+                return await core.event(task.id, engine.get, task.id)
             if not isinstance(error, StorageError | DataLost):  # those are for people to look at
-                await core.quick(_discard, engine, task.id)
+                await core.event(task.id, _discard, engine, task.id)
             raise
 
     async def _patch(self, patch: Patch, request: Request) -> Answer:
@@ -176,8 +176,7 @@ class Tus:
         engine = self._engine(patch.id)
         await core.take_over(engine, patch.id)
         task = self._find(engine, patch.id)
-        if is_final(task):
-            raise tus.final_upload()
+        refuse_final(task)
         try:
             if patch.offset != task.offset:
                 raise OffsetMismatch(
@@ -185,7 +184,7 @@ class Tus:
                     expected=task.offset,
                 )
             if patch.length is not None and patch.length != task.filesize:
-                task = await core.quick(engine.declare, patch.id, filesize=patch.length)
+                task = await core.event(patch.id, engine.declare, patch.id, filesize=patch.length)
             end = patch.offset + (patch.content_length or 0)
             if end > (engine.settings.max_file_size if task.filesize is None else task.filesize):
                 raise _too_much(task.filesize)
@@ -210,9 +209,9 @@ class Tus:
                 raise Refused("A final upload is being made of this part. Try again in a moment.", code="locked")
         await core.take_over(engine, uploadid)
         self._find(engine, uploadid)
-        await core.quick(engine.remove, uploadid)
+        await core.event(uploadid, engine.remove, uploadid)
         if engine is core.parts:
-            await core.slow(engine.perform, uploadid)
+            await core.step(uploadid, engine.perform, uploadid)
         return tus.terminated()
 
     # ── concatenation ─────────────────────────────────────────────────────────────────────────────────────────
@@ -232,9 +231,10 @@ class Tus:
                     code="file_too_large",
                 )
             wire = {**_wire(create), PARTS: concat.parts}
-            task = await core.quick(core.uploads.initiate, evolve(offer, filesize=length or None, wire=wire))
+            offer = evolve(offer, filesize=length or None, wire=wire)
+            task = await core.event(offer.id, core.uploads.initiate, offer)
             if not length:
-                task = await core.quick(core.uploads.declare, task.id, filesize=0)
+                task = await core.event(task.id, core.uploads.declare, task.id, filesize=0)
         _check(task)
         return tus.created(_location(request, task.id), expires=_expires(core.uploads, task))
 

@@ -74,7 +74,7 @@ class Api:
         self.events.hear(notice)
 
     async def _fill(self) -> None:
-        await self._core.slow(self.board.fill)
+        await self._core.read(self.board.fill)
 
 
 def _headless(answer: Answer) -> Answer:

@@ -48,7 +48,7 @@ class AboutRoutes:
         self.handlers: dict[str, Handler] = {route.name: self._show for route in ABOUT}
 
     async def _show(self, call: Call, send: Send) -> Answer:
-        headers, body, etag = await self._core.slow(_made, call.route.name)
+        headers, body, etag = await self._core.read(_made, call.route.name)
         fields = (*headers, ("ETag", etag), ("Cache-Control", "no-cache"))
         return Answer(304, fields) if is_fresh(call.request, etag) else Answer(200, fields, body)
 

@@ -121,7 +121,7 @@ async def send_picture(core: Core, path: str, request: Request, send: Send) -> A
     Raises:
         WireError: ``no_picture``.
     """
-    picture = await core.slow(open_picture, artwork_root(core.uploads), path)
+    picture = await core.read(open_picture, artwork_root(core.uploads), path)
     try:
         fields: tuple[tuple[str, str], ...] = (
             ("Content-Type", picture.type),
@@ -139,7 +139,7 @@ async def send_picture(core: Core, path: str, request: Request, send: Send) -> A
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         at = 0
         while at < picture.size:
-            piece = await core.slow(os.pread, picture.fd, min(_PIECE, picture.size - at), at)
+            piece = await core.read(os.pread, picture.fd, min(_PIECE, picture.size - at), at)
             if not piece:
                 break  # it was cut meanwhile: the server closes the connection, and the client notices
             at += len(piece)

@@ -190,7 +190,7 @@ class CatalogueRoutes:
             library = self._core.uploads.ports.library
             if not isinstance(library, Browsable):
                 raise WireError("The library here cannot be looked through.", status=404, code="no_catalogue")
-            found = await self._core.slow(question, library, call.values)
+            found = await self._core.read(question, library, call.values)
             if found is None:
                 raise WireError("The catalogue has no such thing.", status=404, code="not_in_catalogue")
             return json_answer(plain(found) if name is None else {name: plain(found)})

@@ -83,14 +83,14 @@ class Operation:
 
     async def _metrics(self, call: Call, send: Send) -> Answer:
         encoder, kind = choose_encoder(call.request.headers.get("accept", ""))
-        body = await self._core.slow(encoder, self._registry)
+        body = await self._core.read(encoder, self._registry)
         return Answer(200, (("Content-Type", kind), ("Cache-Control", "no-store")), body)
 
     async def _healthz(self, call: Call, send: Send) -> Answer:
         return json_answer({"alive": True})
 
     async def _readyz(self, call: Call, send: Send) -> Answer:
-        reasons = await self._core.slow(self._reasons)
+        reasons = await self._core.read(self._reasons)
         if not reasons:
             return json_answer({"ready": True})
         error = WireError(" ".join(reasons.values()), status=503, code="not_ready")

@@ -17,6 +17,7 @@ from ...protocols.messages import encode_task
 from ...protocols.offers import guess_contenttype, new_id
 from ...protocols.problems import WireError
 from ...tasks import Event, Offer, Plan, Step, UploadTask
+from ..concatenation import refuse_final
 from ..core import Core
 from ..http import Request, Send
 from .artwork import find_thumbnail, send_picture
@@ -127,11 +128,13 @@ class _Action:
         word: In the path.
         call: What it calls.
         body: What it takes.
+        slow: Whether it may take long.
     """
 
     word: str
     call: Callable[[Uploads, str, Mapping[str, Any]], UploadTask]
     body: tuple[Param, ...] = ()
+    slow: bool = False
 
 
 _IMPORT: Final = (Param("trigger_import", "Whether the import follows.", kind="boolean", default=False),)
@@ -146,13 +149,15 @@ _ACTIONS: Final[Mapping[Trigger, _Action]] = {
             Param("sha1", "Of the whole file, 40 hexadecimal digits.", pattern=_SHA1),
         ),
     ),
-    Trigger.REQUEST: _Action("request", lambda u, i, v: u.request(i, trigger_import=v["trigger_import"]), _IMPORT),
+    Trigger.REQUEST: _Action(
+        "request", lambda u, i, v: u.request(i, trigger_import=v["trigger_import"]), _IMPORT, slow=True
+    ),
     Trigger.INTEGRATE: _Action(
-        "integrate", lambda u, i, v: u.integrate(i, trigger_import=v["trigger_import"]), _IMPORT
+        "integrate", lambda u, i, v: u.integrate(i, trigger_import=v["trigger_import"]), _IMPORT, slow=True
     ),
     Trigger.START_IMPORT: _Action("start_import", lambda u, i, v: u.start_import(i)),
     Trigger.RETRY: _Action("retry", lambda u, i, v: u.retry(i)),
-    Trigger.REQUEST_UNDO: _Action("undo", lambda u, i, v: u.undo(i)),
+    Trigger.REQUEST_UNDO: _Action("undo", lambda u, i, v: u.undo(i), slow=True),
     Trigger.REMOVE: _Action("remove", lambda u, i, v: u.remove(i)),
 }
 
@@ -392,11 +397,11 @@ class UploadRoutes:
             lines = [line_of(task) for task in found.tasks]
             return {"uploads": lines, "next": found.next, "counts": counts, "total": sum(counts.values())}
 
-        return json_answer(await self._core.slow(page))
+        return json_answer(await self._core.read(page))
 
     async def _find(self, uploadid: str) -> UploadTask:
         """An upload; unlike `Uploads.get`, whoever asks for one that is not there is heard by nobody else."""
-        task = await self._core.slow(self._uploads.find, uploadid)
+        task = await self._core.read(self._uploads.find, uploadid)
         if task is None:
             raise TaskNotFound(uploadid)
         return task
@@ -406,14 +411,14 @@ class UploadRoutes:
 
     async def _plan(self, call: Call, send: Send) -> Answer:
         await self._find(call["id"])
-        return json_answer(plain(await self._core.slow(self._uploads.plan, call["id"])))
+        return json_answer(plain(await self._core.step(call["id"], self._uploads.plan, call["id"])))
 
     async def _history(self, call: Call, send: Send) -> Answer:
         return json_answer({"history": plain((await self._find(call["id"])).history)})
 
     async def _explain(self, call: Call, send: Send) -> Answer:
         task = await self._find(call["id"])
-        return json_answer(plain(await self._core.slow(explain, self._uploads, task)))
+        return json_answer(plain(await self._core.read(explain, self._uploads, task)))
 
     async def _diagram(self, call: Call, send: Send) -> Answer:
         task = await self._find(call["id"])
@@ -421,18 +426,18 @@ class UploadRoutes:
         def draw() -> bytes:
             return svg(task=task).encode()
 
-        return Answer(200, (*SVG_HEADERS, ("Cache-Control", "no-store")), await self._core.slow(draw))
+        return Answer(200, (*SVG_HEADERS, ("Cache-Control", "no-store")), await self._core.read(draw))
 
     async def _thumbnail(self, call: Call, send: Send) -> Answer | None:
         task = await self._find(call["id"])
-        path = await self._core.slow(find_thumbnail, self._uploads, task)
+        path = await self._core.read(find_thumbnail, self._uploads, task)
         if path is None:
             raise WireError(f"There is no picture of {task.id} (yet).", status=404, code="no_picture")
         return await send_picture(self._core, path, call.request, send)
 
     async def _known(self, call: Call, send: Send) -> Answer:
         sha1 = call["sha1"].lower()
-        return json_answer({"sha1": sha1, "known": list(await self._core.slow(self._uploads.known, sha1))})
+        return json_answer({"sha1": sha1, "known": list(await self._core.read(self._uploads.known, sha1))})
 
     # ── doing ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -452,7 +457,7 @@ class UploadRoutes:
             new = self._uploads.find(offer.id) is None
             return new, self._uploads.initiate(offer), known
 
-        new, task, known = await self._core.slow(initiate)
+        new, task, known = await self._core.event(offer.id, initiate)
         mount = call.request.mount
         places = {
             "http": {"url": f"{mount}/api/uploads/{task.id}/data", "method": "PUT", "offset": task.offset},
@@ -485,7 +490,8 @@ class UploadRoutes:
                 _check_match(wanted, self._uploads.find(uploadid))
             return action.call(self._uploads, uploadid, call.values)
 
-        return _task(await self._core.slow(fire))
+        happen = self._core.step if action.slow else self._core.event
+        return _task(await happen(uploadid, fire))
 
     async def _put(self, call: Call, send: Send) -> Answer:
         request, uploadid = call.request, call["id"]
@@ -498,12 +504,15 @@ class UploadRoutes:
             )
         if "content-range" in request.headers:  # RFC 9110, section 14.5
             raise WireError("Say where the body belongs with the parameter offset, not with Content-Range.")
-        new = await self._core.slow(self._uploads.find, uploadid) is None
-        if new:
-            await self._core.slow(self._uploads.initiate, _offer_of(call, request))
+        found = await self._core.read(self._uploads.find, uploadid)
+        new = found is None
+        if found is not None:
+            refuse_final(found)
+        else:
+            await self._core.event(uploadid, self._uploads.initiate, _offer_of(call, request))
         task = await self._core.take_in(self._uploads, uploadid, request.body, offset=call["offset"])
         if task.filesize is None and task.state is State.WAITFORCHUNK:  # the body said where the file ends
-            task = await self._core.slow(self._uploads.declare, uploadid, filesize=task.offset)
+            task = await self._core.event(uploadid, self._uploads.declare, uploadid, filesize=task.offset)
         headers = (("Location", f"{request.mount}/api/uploads/{uploadid}"),) if new else ()
         return json_answer(encode_task(task), 201 if new else 200, headers)
 

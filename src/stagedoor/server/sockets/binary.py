@@ -13,10 +13,10 @@ import logging
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from operator import attrgetter
-from typing import Final, TypeAlias
+from typing import Concatenate, Final, ParamSpec, TypeAlias, TypeVar
 
 import orjson
 from attrs import asdict, define, field
@@ -28,6 +28,7 @@ from ...notices import Notice
 from ...protocols import frames
 from ...protocols.messages import Message, MessageError, encode_task
 from ...tasks import Offer, Plan, UploadTask, thaw
+from ..concatenation import refuse_final
 from ..hub import Encoder
 from .board import Documents
 from .connection import Connection, Told
@@ -38,6 +39,9 @@ log = logging.getLogger("stagedoor.server")
 
 _SLOW: Final = 4
 """Requests of a connection that may take long and are worked on at a time; the next message is read after one ends."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _Wished: TypeAlias = "Coroutine[None, None, UploadTask | Plan | Message | None]"
 """What a request comes to: the task, or something else; ``None`` when it was answered already."""
@@ -142,7 +146,7 @@ class Binary:
         """See `Dialect`."""
         for flow in tuple(self._flows.values()):
             self._drop(flow)
-            await self._put_on_record(flow)
+            await self._core.let_go(flow.uploadid, flow.inflow)
 
     # ── messages ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -212,25 +216,35 @@ class Binary:
             case frames.Release():
                 await self._answer(message.n, self._release(message))
             case frames.Annotate():
-                await self._answer(message.n, core.quick(uploads.annotate, message.uploadid, message.annotations))
+                await self._answer(message.n, self._event(message.uploadid, uploads.annotate, message.annotations))
             case frames.Import():
-                await self._answer(message.n, core.quick(uploads.start_import, message.uploadid))
+                await self._answer(message.n, self._event(message.uploadid, uploads.start_import))
             case frames.Retry():
-                await self._answer(message.n, core.quick(uploads.retry, message.uploadid))
+                await self._answer(message.n, self._event(message.uploadid, uploads.retry))
             case frames.Remove():
-                await self._answer(message.n, core.quick(uploads.remove, message.uploadid))
+                await self._answer(message.n, self._event(message.uploadid, uploads.remove))
             case frames.Request():
-                wished = core.slow(uploads.request, message.uploadid, trigger_import=message.trigger_import)
+                wished = self._step(message.uploadid, uploads.request, trigger_import=message.trigger_import)
                 await self._answer_later(message.n, wished)
             case frames.Integrate():
-                wished = core.slow(uploads.integrate, message.uploadid, trigger_import=message.trigger_import)
+                wished = self._step(message.uploadid, uploads.integrate, trigger_import=message.trigger_import)
                 await self._answer_later(message.n, wished)
             case frames.Undo():
-                await self._answer_later(message.n, core.slow(uploads.undo, message.uploadid))
+                await self._answer_later(message.n, self._step(message.uploadid, uploads.undo))
             case frames.Plan():
-                await self._answer_later(message.n, core.slow(uploads.plan, message.uploadid))
+                await self._answer_later(message.n, self._step(message.uploadid, uploads.plan))
             case frames.ListTasks():
-                await self._answer_later(message.n, core.slow(self._page, message))
+                await self._answer_later(message.n, core.read(self._page, message))
+
+    async def _event(
+        self, uploadid: str, function: Callable[Concatenate[str, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._core.event(uploadid, function, uploadid, *args, **kwargs)
+
+    async def _step(
+        self, uploadid: str, function: Callable[Concatenate[str, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        return await self._core.step(uploadid, function, uploadid, *args, **kwargs)
 
     async def _answer(self, n: int, wished: _Wished) -> None:
         try:
@@ -280,7 +294,8 @@ class Binary:
             mimetype=message.mimetype,
             annotations=message.annotations,
         )
-        await self._begin(message.n, await self._core.quick(self._core.uploads.initiate, offer))
+        task = await self._core.event(offer.id, self._core.uploads.initiate, offer)
+        await self._begin(message.n, task)
 
     async def _claim(self, message: frames.Claim) -> None:
         task = await self._find(message.uploadid)
@@ -292,20 +307,20 @@ class Binary:
         flow = self._by_id.get(message.uploadid)
         if flow is not None:
             self._drop(flow)
-            await self._put_on_record(flow)
+            await self._core.let_go(flow.uploadid, flow.inflow)
         return await self._find(message.uploadid)
 
     async def _declare(self, message: frames.Declare) -> UploadTask | None:
         flow = self._by_id.get(message.uploadid)
         declare = partial(self._core.uploads.declare, message.uploadid, filesize=message.filesize, sha1=message.sha1)
         if flow is None or message.filesize is None:
-            return await self._core.quick(declare)
+            return await self._core.event(message.uploadid, declare)
         # What was asked for may go beyond the end; and what came has to be on record before the end is compared with.
         self._say_stop(flow, Refused("The size is known now: you are asked anew.", code="declared"))
         self._drop(flow)
-        await self._put_on_record(flow)
+        await self._core.let_go(flow.uploadid, flow.inflow)
         try:
-            task = await self._core.quick(declare)
+            task = await self._core.event(message.uploadid, declare)
         except UploadError as error:
             self._say(frames.error_of(error, message.n))
             await self._ask_anew(flow.uploadid)
@@ -315,7 +330,7 @@ class Binary:
 
     async def _find(self, uploadid: str) -> UploadTask:
         """Who asks for an upload that is not there, hears so, and nobody else."""
-        task = await self._core.quick(self._core.uploads.find, uploadid)
+        task = await self._event(uploadid, self._core.uploads.find)
         if task is None:
             raise TaskNotFound(uploadid)
         return task
@@ -324,7 +339,10 @@ class Binary:
         """Answer a request that makes this connection the one which is asked."""
         flow = None
         if task.state is State.WAITFORCHUNK and task.offset != task.filesize:
+            refuse_final(task)
             flow = await self._open(task)
+            if flow.inflow.offset != task.offset:  # whoever had it before let go of more than was known
+                task = await self._find(task.id)
         self._connection.say(frames.encode_done(n, task=self._documents.of(task)))
         if flow is not None:
             self._ask(flow)
@@ -341,17 +359,17 @@ class Binary:
         if former is not None:
             self._say_stop(former, Refused("This connection has claimed the upload again.", code="claimed_again"))
             self._drop(former)
-            await self._put_on_record(former)
+            await self._core.let_go(former.uploadid, former.inflow)
         core.hold(uploads, task.id, self._lost)
         try:
-            inflow = await core.quick(uploads.inflow, task.id)
-        except UploadError:
+            inflow = await self._event(task.id, uploads.inflow)
+        except BaseException:
             core.release(uploads, task.id, self._lost)
             raise
         self._handles += 1
         flow = _Flow(self._handles, task.id, task.uid, inflow, task.filesize, inflow.offset, inflow.offset)
         if not core.holds(uploads, task.id, self._lost):  # lost while it was opened
-            await self._put_on_record(flow)
+            await core.let_go(task.id, inflow)
             raise Refused("Another connection has this upload now.", code="taken_over")
         self._flows[flow.handle] = self._by_id[task.id] = flow
         return flow
@@ -390,7 +408,8 @@ class Binary:
             return
         flow.asks.popleft()
         try:
-            inflow.write(chunk.data)
+            if not inflow.write_at_once(chunk.data):
+                await self._core.event(flow.uploadid, inflow.write, chunk.data)
         except UploadError as error:
             self._stop(flow, error)
             return
@@ -399,14 +418,14 @@ class Binary:
         if inflow.offset == flow.size:
             self._drop(flow)
             try:
-                await self._core.quick(inflow.finish)
+                await self._core.event(flow.uploadid, inflow.finish)
             except UploadError as error:
                 self._say_stop(flow, error)
             return
         if size < length and flow.asks:
             self._say_stop(flow, Refused("The chunk before was short: you are asked anew.", code="short_chunk"))
             self._drop(flow)
-            await self._put_on_record(flow)
+            await self._core.let_go(flow.uploadid, flow.inflow)
             await self._ask_anew(flow.uploadid)
             return
         if size < length:  # nothing was asked for behind it
@@ -417,7 +436,7 @@ class Binary:
 
     async def _commit(self, flow: _Flow) -> None:
         try:
-            await self._core.quick(flow.inflow.commit)
+            await self._core.event(flow.uploadid, flow.inflow.commit)
         except UploadError as error:
             self._stop(flow, error)
         else:
@@ -442,7 +461,7 @@ class Binary:
         """Ask no more, and put on record what came."""
         self._say_stop(flow, reason)
         self._drop(flow)
-        self._connection.spawn(self._put_on_record(flow))
+        self._core.let_go(flow.uploadid, flow.inflow)
 
     def _say_stop(self, flow: _Flow, reason: UploadError) -> None:
         self._say(
@@ -460,12 +479,6 @@ class Binary:
         if self._by_id.get(flow.uploadid) is flow:
             del self._by_id[flow.uploadid]
             self._core.release(self._core.uploads, flow.uploadid, self._lost)
-
-    async def _put_on_record(self, flow: _Flow) -> None:
-        try:
-            await self._core.quick(flow.inflow.close)
-        except UploadError as error:
-            log.warning("what a connection brought could not be put on record: %s", error.sentence)
 
 
 _HEARTBEAT: Final = frames.encode(frames.Heartbeat())

@@ -132,7 +132,7 @@ class Board:
     async def everything(self) -> bytes:
         """All uploads, for ``GetUploads``; several who ask at a time share one answer."""
         if self._collecting is None:
-            self._collecting = asyncio.create_task(self._core.slow(self._collect_all))
+            self._collecting = asyncio.create_task(self._core.read(self._collect_all))
             self._collecting.add_done_callback(self._collected)
         return await asyncio.shield(self._collecting)
 
@@ -155,7 +155,7 @@ class Board:
             self._entries[notice.uploadid] = None
 
     async def _fill(self) -> None:
-        found = await self._core.slow(self._newest, self._size)
+        found = await self._core.read(self._newest, self._size)
         if self._filling is not asyncio.current_task():
             return  # everybody has left
         # What changed meanwhile is newer than what was found.

@@ -38,6 +38,7 @@ from ...protocols.musicdb import (
     waits_for_annotation,
 )
 from ...tasks import UploadTask
+from ..concatenation import refuse_final
 from .board import Board
 from .connection import Connection, Told
 
@@ -166,7 +167,7 @@ class MusicDB:
             if isinstance(frame, bytes):
                 raise MessageError("Chunks are hexadecimal here, or say hello first.", code="invalid_frame")
             if len(frame) > _INLINE:
-                read = await self._core.slow(self._read, frame)
+                read = await self._core.read(self._read, frame)
             else:
                 read = self._read(frame)
         except MessageError as error:
@@ -225,11 +226,11 @@ class MusicDB:
                     return await self._board.everything()
                 return self._board.uploadslist()
             case AnnotateUpload():
-                await core.quick(uploads.annotate, call.uploadid, call.annotations)
+                await core.event(call.uploadid, uploads.annotate, call.uploadid, call.annotations)
             case IntegrateUpload():
                 await self._integrate(call)
             case RemoveUpload():
-                await core.quick(uploads.remove, call.uploadid)
+                await core.event(call.uploadid, uploads.remove, call.uploadid)
         return None
 
     async def _initiate(self, call: InitiateUpload) -> None:
@@ -238,7 +239,9 @@ class MusicDB:
         known = uploadid in self._files
         file = self._files.setdefault(uploadid, _File())
         try:
-            task = await core.quick(core.uploads.initiate, call.offer)
+            task = await core.event(uploadid, core.uploads.initiate, call.offer)
+            if task.state is State.WAITFORCHUNK:
+                refuse_final(task)
         except UploadError:
             if not known:
                 self._files.pop(uploadid, None)
@@ -251,18 +254,18 @@ class MusicDB:
 
     async def _integrate(self, call: IntegrateUpload) -> None:
         core, uploads = self._core, self._core.uploads
-        task = await core.quick(uploads.get, call.uploadid)
+        task = await core.event(call.uploadid, uploads.get, call.uploadid)
         if waits_for_annotation(task):
             raise Refused("The import was undone. Annotate the upload before it is integrated.", code="undone")
         if task.wanted is not None or task.state in _INTEGRATED:
             return  # the web client asks with each `preprocessed` that it hears; it has been asked for before
-        await core.slow(uploads.request, call.uploadid, trigger_import=call.trigger_import)
+        await core.step(call.uploadid, uploads.request, call.uploadid, trigger_import=call.trigger_import)
 
     async def _chunk(self, call: UploadChunk) -> None:
         core, uploads, uploadid = self._core, self._core.uploads, call.uploadid
         file = self._files.get(uploadid)
         offset = file.asked.popleft() if file is not None and file.asked else None
-        task = await core.quick(uploads.get, uploadid)
+        task = await core.event(uploadid, uploads.get, uploadid)
         if file is None or not core.holds(uploads, uploadid, self._lost):
             raise Refused(
                 "This connection was not asked for chunks of this upload. Declare the upload here to go on with it.",
@@ -273,7 +276,7 @@ class MusicDB:
         if offset < task.offset:
             return  # it was asked for twice, and has come before: the request that followed is on its way
         try:
-            await core.quick(uploads.receive, uploadid, offset=offset, data=call.data)
+            await core.event(uploadid, uploads.receive, uploadid, offset=offset, data=call.data)
         except OffsetMismatch:
             if _stands(uploads.find(uploadid)) > offset:
                 return  # somebody who had the upload before put on record what had come
