@@ -37,8 +37,9 @@ from ...protocols.musicdb import (
     parse_packet,
     waits_for_annotation,
 )
+from ...protocols.tus import final_upload
 from ...tasks import UploadTask
-from ..concatenation import refuse_final
+from ..concatenation import is_final
 from .board import Board
 from .connection import Connection, Told
 
@@ -240,13 +241,14 @@ class MusicDB:
         file = self._files.setdefault(uploadid, _File())
         try:
             task = await core.event(uploadid, core.uploads.initiate, call.offer)
-            if task.state is State.WAITFORCHUNK:
-                refuse_final(task)
         except UploadError:
             if not known:
                 self._files.pop(uploadid, None)
             raise
-        if task.state is State.WAITFORCHUNK:
+        if is_final(task):  # which the engine does not mind
+            self._forget(uploadid)
+            self._refuse(uploadid, final_upload())
+        elif task.state is State.WAITFORCHUNK:
             file.is_about(task)
             core.hold(core.uploads, uploadid, self._lost)
         else:
