@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import signal
+import socketserver
 import subprocess
 import sys
 import threading
@@ -204,6 +205,34 @@ def test_ctrl_c_and_the_same_command_again(address: str, tmp_path: Path) -> None
     assert stood.offset <= file["resumed"] < LARGE
     with Client(address, key=KEY) as client:
         client.remove(file["id"])  # it is on a real disk
+
+
+class Absent(socketserver.StreamRequestHandler):
+    """A server that hangs up on the first who asks, and refuses the next."""
+
+    asked = 0
+
+    def handle(self) -> None:
+        type(self).asked += 1
+        while self.rfile.readline().strip():
+            pass
+        if self.asked > 1:
+            self.wfile.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+
+def test_the_command_says_that_it_waits(tmp_path: Path, film: Path) -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), Absent) as absent:
+        thread = threading.Thread(target=absent.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            command = upload(tmp_path, f"http://127.0.0.1:{absent.server_address[1]}", "film.mp4")
+            out, err = finished(command, status=1)
+        finally:
+            absent.shutdown()
+            thread.join(PATIENCE)
+    assert "The server does not answer: " in err
+    assert "Trying again in " in err
+    assert "403" in out
 
 
 def test_no_server(tmp_path: Path, film: Path) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -22,6 +22,7 @@ from stagedoor.client import (
     RemoteError,
     Unreachable,
     Uploaded,
+    Waiting,
 )
 
 DATA = bytes(range(256)) * 64
@@ -407,3 +408,78 @@ def _no_answer() -> Any:
     from stagedoor.client.steps import Cut
 
     return Cut("nothing")
+
+
+# ── what is told meanwhile ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def never_there(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("connection refused")
+
+
+async def stopping(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(503, json={"detail": "The server stops.", "code": "draining"}, headers={"Retry-After": "5"})
+
+
+Act = Literal["get", "events"]
+
+
+def ask(how: str, remote: Any, act: Act = "get", patience: Patience = PATIENCE, **options: Any) -> None:
+    """Look for an upload, or for what happens, with either client. Time flies."""
+    if how == "threads":
+        transport = Sync(remote)
+        with Client("http://h", patience=patience, sleep=lambda _: None, transport=transport, **options) as client:
+            next(client.events()) if act == "events" else client.get("one")
+        return
+
+    async def main() -> None:
+        async def sleep(seconds: float) -> None:
+            """Time flies."""
+
+        at = Async(remote)
+        async with AsyncClient("http://h", patience=patience, sleep=sleep, transport=at, **options) as client:
+            await (anext(client.events()) if act == "events" else client.get("one"))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("how", ["threads", "asyncio"])
+def test_whoever_wants_to_hears_at_once_that_the_server_does_not_answer(how: str) -> None:
+    told: list[Waiting] = []
+    with pytest.raises(Unreachable):
+        ask(how, never_there, waiting=told.append)
+    why = "The server does not answer: connection refused."
+    assert told == [Waiting(why, 1, 0.5), Waiting(why, 2, 1.0), Waiting(why, 3, 2.0)]
+    assert str(told[1]) == f"{why} Trying again in 1.0 s."
+    told.clear()
+    with pytest.raises(RemoteError):
+        ask(how, stopping, waiting=told.append)
+    assert told[0] == Waiting("The server stops.", 1, 5.0)
+
+
+@pytest.mark.parametrize("how", ["threads", "asyncio"])
+def test_else_the_log_has_it(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "stagedoor.client")
+    with pytest.raises(Unreachable):
+        ask(how, never_there)
+    ours = [record for record in caplog.records if record.name == "stagedoor.client"]
+    assert [record.levelname for record in ours] == ["WARNING", "INFO", "INFO"]  # a warning is shown to everybody
+    assert "Trying again in 0.5 s." in ours[0].getMessage()
+
+
+def test_a_failure_while_a_file_is_sent_is_told_as_well(film: Path, remote: Remote) -> None:
+    told: list[Waiting] = []
+    remote.faults = [cut]
+    with Client(
+        "http://h/mount", patience=PATIENCE, sleep=lambda _: None, transport=Sync(remote), waiting=told.append
+    ) as client:
+        client.upload(film)
+    assert [waiting.attempt for waiting in told] == [1]
+
+
+@pytest.mark.parametrize("how", ["threads", "asyncio"])
+def test_whoever_listens_hears_that_nothing_comes(how: str) -> None:
+    told: list[Waiting] = []
+    with pytest.raises(Unreachable):
+        ask(how, never_there, "events", Patience(attempts=2, random=lambda: 1.0), waiting=told.append)
+    assert [(waiting.attempt, waiting.seconds) for waiting in told] == [(1, 0.5)]

@@ -13,12 +13,14 @@ a `RemoteError` with the server's own ``code``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self, TypeVar, cast
 
 import httpx
+from attrs import evolve
 
 from . import calls
 from .calls import Event, EventReader, RemoteUpload
@@ -37,6 +39,7 @@ from .steps import (
     Steps,
     Unreachable,
     Uploaded,
+    Waiting,
     Work,
     answered,
     send_file,
@@ -53,11 +56,19 @@ __all__ = [
     "RemoteUpload",
     "Unreachable",
     "Uploaded",
+    "Waiting",
 ]
+
+log = logging.getLogger("stagedoor.client")
 
 T = TypeVar("T")
 
 _TIMEOUT: Final = httpx.Timeout(60.0, connect=10.0)
+
+
+def _log(waiting: Waiting) -> None:
+    """Say it once in a row, so that nobody wonders."""
+    log.log(logging.WARNING if waiting.attempt == 1 else logging.INFO, "%s", waiting)
 
 
 class _Base:
@@ -67,10 +78,19 @@ class _Base:
         url: The server's address, with the path where it is mounted.
         key: An API key, if the server wants one. It is sent to that server only.
         patience: How long to try when the server does not answer.
+        waiting: Called before each pause of it.
     """
 
-    def __init__(self, url: str, *, key: str | None = None, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        patience: Patience | None = None,
+        waiting: Callable[[Waiting], None] | None = None,
+    ) -> None:
         self.url = url.rstrip("/") + "/"
+        self._waiting = waiting or _log
         self._patience = patience or Patience()
         self._headers = {"Accept": "application/json"}
         if key is not None:
@@ -113,6 +133,8 @@ class Client(_Base):
         url: The server's address, with the path where it is mounted.
         key: An API key, if the server wants one.
         patience: How long to try when the server does not answer.
+        waiting: Called before each pause of it, with the reason; what it raises ends what is being done. When it is not
+            given, the first one in a row is logged as a warning.
         sleep: How to pause; what it raises ends what is being done.
         transport: How requests travel, for tests and for applications in the same process.
     """
@@ -123,10 +145,11 @@ class Client(_Base):
         *,
         key: str | None = None,
         patience: Patience | None = None,
+        waiting: Callable[[Waiting], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        super().__init__(url, key=key, patience=patience)
+        super().__init__(url, key=key, patience=patience, waiting=waiting)
         self._sleep = sleep
         self._http = httpx.Client(base_url=self.url, headers=self._headers, timeout=_TIMEOUT, transport=transport)
 
@@ -238,7 +261,9 @@ class Client(_Base):
             except httpx.HTTPError as error:
                 failed = self._cut(error)
             attempt += 1
-            self._sleep(_again(self._patience, reader, attempt, failed))
+            waiting = _again(self._patience, reader, attempt, failed)
+            self._waiting(waiting)
+            self._sleep(waiting.seconds)
 
     def _run(self, steps: Steps[T]) -> T:
         given: object = None
@@ -248,8 +273,9 @@ class Client(_Base):
                 match effect:
                     case Ask():
                         given = self._ask(effect)
-                    case Pause(seconds):
+                    case Pause(seconds, waiting):
                         given = None
+                        self._waiting(waiting)
                         self._sleep(seconds)
                     case Work(function):
                         given = function()
@@ -272,6 +298,8 @@ class AsyncClient(_Base):
         url: The server's address, with the path where it is mounted.
         key: An API key, if the server wants one.
         patience: How long to try when the server does not answer.
+        waiting: Called before each pause of it, with the reason; what it raises ends what is being done. When it is not
+            given, the first one in a row is logged as a warning.
         sleep: How to pause.
         transport: How requests travel; ``httpx.ASGITransport(app)`` needs no network.
     """
@@ -282,10 +310,11 @@ class AsyncClient(_Base):
         *,
         key: str | None = None,
         patience: Patience | None = None,
+        waiting: Callable[[Waiting], None] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        super().__init__(url, key=key, patience=patience)
+        super().__init__(url, key=key, patience=patience, waiting=waiting)
         self._sleep = sleep
         self._http = httpx.AsyncClient(base_url=self.url, headers=self._headers, timeout=_TIMEOUT, transport=transport)
 
@@ -382,7 +411,9 @@ class AsyncClient(_Base):
             except httpx.HTTPError as error:
                 failed = self._cut(error)
             attempt += 1
-            await self._sleep(_again(self._patience, reader, attempt, failed))
+            waiting = _again(self._patience, reader, attempt, failed)
+            self._waiting(waiting)
+            await self._sleep(waiting.seconds)
 
     async def _run(self, steps: Steps[T]) -> T:
         given: object = None
@@ -392,8 +423,9 @@ class AsyncClient(_Base):
                 match effect:
                     case Ask():
                         given = await self._ask(effect)
-                    case Pause(seconds):
+                    case Pause(seconds, waiting):
                         given = None
+                        self._waiting(waiting)
                         await self._sleep(seconds)
                     case Work(function):
                         given = await asyncio.to_thread(function)
@@ -421,8 +453,8 @@ def _listening(reader: EventReader) -> dict[str, str]:
     return headers if reader.last is None else {**headers, "Last-Event-ID": reader.last}
 
 
-def _again(patience: Patience, reader: EventReader, attempt: int, failed: Answer | Cut) -> float:
-    """Seconds to wait before listening again.
+def _again(patience: Patience, reader: EventReader, attempt: int, failed: Answer | Cut) -> Waiting:
+    """Before listening again.
 
     Raises:
         Unreachable, RemoteError: There is no sense in it.
@@ -431,4 +463,5 @@ def _again(patience: Patience, reader: EventReader, attempt: int, failed: Answer
         answered(failed)
     if attempt >= patience.attempts:
         raise patience.given_up(failed)
-    return max(patience.pause(attempt, failed).seconds, reader.retry or 0.0)
+    waiting = patience.pause(attempt, failed).waiting
+    return evolve(waiting, seconds=max(waiting.seconds, reader.retry or 0.0))

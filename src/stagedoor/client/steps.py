@@ -37,6 +37,7 @@ __all__ = [
     "Steps",
     "Unreachable",
     "Uploaded",
+    "Waiting",
     "Work",
     "answered",
     "json_ask",
@@ -169,10 +170,29 @@ class Cut:
 
 
 @frozen
+class Waiting:
+    """The server does not answer, or cannot now; it is going to be asked again.
+
+    Attributes:
+        why: A sentence for people.
+        attempt: How many have failed in a row.
+        seconds: Until the next one.
+    """
+
+    why: str
+    attempt: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.why} Trying again in {self.seconds:.1f} s."
+
+
+@frozen
 class Pause:
-    """Do nothing for so many seconds."""
+    """Do nothing for so many seconds, and tell why."""
 
     seconds: float
+    waiting: Waiting
 
 
 @frozen
@@ -222,7 +242,9 @@ class Patience:
         """What to do before the next attempt, after the n-th (from 1) has failed."""
         seconds = min(self.most, self.base * 2.0 ** (attempt - 1)) * (0.5 + 0.5 * self.random())
         said = answer.headers.get("retry-after", "") if isinstance(answer, Answer) else ""
-        return Pause(max(seconds, min(self.most, float(said)) if said.isdecimal() else 0.0))
+        seconds = max(seconds, min(self.most, float(said)) if said.isdecimal() else 0.0)
+        why = f"The server does not answer: {answer.why}." if isinstance(answer, Cut) else _no(answer).sentence
+        return Pause(seconds, Waiting(why, attempt, seconds))
 
     @staticmethod
     def is_passing(answer: Answer) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..server.whereabouts import look_up
 
 if TYPE_CHECKING:
     from ..cli import _Call
-    from ..client import Client, Progress, Uploaded
+    from ..client import Client, Progress, Uploaded, Waiting
 
 __all__ = ["register"]
 
@@ -98,7 +98,7 @@ def _upload(call: _Call) -> int:
     bars = _Bars(call)
     with (
         _stoppable(call.err) as stop,
-        Client(address, key=_key(call), sleep=stop.pause) as client,
+        Client(address, key=_key(call), sleep=stop.pause, waiting=bars.tell) as client,
         bars.shown(),
         ThreadPoolExecutor(call.options.jobs, "stagedoor-upload") as pool,
     ):
@@ -224,9 +224,14 @@ class _Bars:
             self._phases[path] = made.phase
             if self._progress is not None:
                 self._move_bar(path, made)
-            elif changed and not self.call.options.json:
-                words: Mapping[str, str] = {"waiting": "the server does not answer; trying again"}
-                self.call.err.say(f"{path}: {words.get(made.phase, made.phase)}")
+            elif changed and made.phase != "waiting" and not self.call.options.json:  # see `tell`
+                self.call.err.say(f"{path}: {made.phase}")
+
+    def tell(self, waiting: Waiting) -> None:
+        """The server does not answer; also when nothing is sent yet, and nothing moves."""
+        if not self.call.options.json:
+            with self._lock:
+                self.call.err.say(str(waiting), "dim")
 
     def _move_bar(self, path: str, made: Progress) -> None:
         from rich.markup import escape
