@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,7 +18,7 @@ from stagedoor.lifecycle import State, Trigger
 from stagedoor.notices import Notice
 from stagedoor.ports import WorkItem
 from stagedoor.testing.disk import FuseDisk
-from stagedoor.worker import Worker, manage
+from stagedoor.worker import Courtesy, Worker, busy_thread, manage
 
 if TYPE_CHECKING:
     from conftest import House
@@ -577,3 +578,106 @@ class TestThreads:
             house.uploads.wait("one", house.PATIENCE)
             house.worker.stop()
         assert [r for r in caplog.records if r.levelno >= logging.WARNING or r.name.startswith("transitions")] == []
+
+
+class Now:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+class TestCourtesy:
+    def test_nobody_waits_for_those_who_have_nothing_to_do(self) -> None:
+        assert Courtesy(lambda: False).pause() == 0
+
+    def test_half_of_the_time_is_ours_however_long_the_others_are_busy(self) -> None:
+        now = Now()
+        courtesy = Courtesy(lambda: True, patience=2.0, clock=now)
+        asked = []
+        for _ in range(80):
+            asked.append(courtesy.pause() > 0)
+            now.time += 0.125
+        assert asked == ([True] * 16 + [False] * 16) * 2 + [True] * 16
+
+    def test_others_that_only_wait_for_us_do_not_begin_a_new_burst(self) -> None:
+        now, busy = Now(), iter([True, True, False, True, False, True])
+        courtesy = Courtesy(lambda: next(busy), patience=2.0, clock=now)
+        asked = []
+        for _ in range(6):
+            asked.append(courtesy.pause() > 0)
+            now.time += 0.4
+        assert asked == [True, True, False, True, False, False]
+
+    def test_after_a_burst_the_next_one_goes_first_again(self) -> None:
+        now, busy = Now(), iter([True, True, False, True])
+        courtesy = Courtesy(lambda: next(busy), patience=2.0, clock=now)
+        assert courtesy.pause() > 0
+        now.time += 2.0
+        assert courtesy.pause() == 0
+        now.time += 0.5
+        assert courtesy.pause() == 0
+        assert courtesy.pause() > 0
+
+    def test_the_time_that_a_thread_used_says_whether_it_is_busy(self) -> None:
+        now = Now()
+        busy = busy_thread(threading.get_ident(), share=0.3, over=0.005, clock=now)
+        before = time.thread_time()
+        while time.thread_time() - before < 0.02:
+            pass
+        now.time += 0.001
+        assert not busy(), "within so little time the answer stays"
+        now.time += 0.019
+        assert busy()
+        now.time += 1e6
+        assert not busy()
+
+    def test_a_thread_that_has_ended_is_not_busy(self) -> None:
+        now, asked = Now(), list[Callable[[], bool]]()
+        thread = threading.Thread(target=lambda: asked.append(busy_thread(threading.get_ident(), clock=now)))
+        thread.start()
+        thread.join()
+        now.time += 1
+        assert not asked[0]()
+
+    def test_nothing_begins_while_others_go_first(self, house: House) -> None:
+        looked, go = threading.Semaphore(0), threading.Event()
+
+        def busy() -> bool:
+            looked.release()
+            return not go.is_set()
+
+        house.worker.courtesy = Courtesy(busy, patience=1e6)
+        house.send()
+        house.took()
+        house.worker.start()
+        for _ in range(3):
+            assert looked.acquire(timeout=house.PATIENCE)
+        assert house.took() == []
+        go.set()
+        house.uploads.wait("one", house.PATIENCE)
+        assert house.took() == ["begin:uploadcomplete:internal", "preprocess:uploadcomplete:preprocessed"]
+        house.worker.stop()
+
+    def test_a_stop_does_not_wait_for_others_and_loses_nothing(self, house: House) -> None:
+        looked = threading.Semaphore(0)
+
+        def busy() -> bool:
+            looked.release()
+            return True
+
+        house.worker.courtesy = Courtesy(busy, patience=1e6)
+        house.send()
+        house.took()
+        house.worker.start()
+        assert looked.acquire(timeout=house.PATIENCE)
+        house.worker.stop()
+        assert house.took() == []
+        house.worker.courtesy = None
+        house.worker.start()
+        house.uploads.wait("one", house.PATIENCE)
+        assert house.took() == ["begin:uploadcomplete:internal", "preprocess:uploadcomplete:preprocessed"]
+        house.worker.stop()

@@ -8,17 +8,87 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Final
 
 from .engine import Uploads
 from .errors import UploadError
 from .ports import WorkItem
 
-__all__ = ["Worker", "manage"]
+__all__ = ["Courtesy", "Worker", "busy_thread", "manage"]
 
 log = logging.getLogger(__name__)
+
+_NAP: Final = 0.02
+
+
+class Courtesy:
+    """Lets others go first, in bursts: an upload can wait for its examination, a client not for its answer.
+
+    Both share the interpreter, and on one core each turn that they take from each other costs both of them. As long as
+    the others are busy, nothing begins for ``patience`` seconds, then everything for as long: under a load without an
+    end the management has half of the time. A burst that was seen to be over is forgotten.
+
+    Args:
+        busy: Whether the others have much to do just now.
+        patience: Seconds.
+        clock: Seconds, never going back.
+    """
+
+    def __init__(
+        self, busy: Callable[[], bool], *, patience: float = 2.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._busy = busy
+        self._patience = patience
+        self._clock = clock
+        self._since = self._last = float("-inf")
+
+    def pause(self) -> float:
+        """Seconds to wait before it is asked again; 0: go on."""
+        now = self._clock()
+        if not self._busy():
+            if now - self._last >= self._patience / 4:  # else they are only waiting for us
+                self._since = float("-inf")
+            return 0.0
+        self._last = now
+        if now - self._since >= 2 * self._patience:
+            self._since = now
+        return _NAP if now - self._since < self._patience else 0.0
+
+
+def busy_thread(
+    ident: int, *, share: float = 0.3, over: float = 0.005, clock: Callable[[], float] = time.monotonic
+) -> Callable[[], bool]:
+    """Whether a thread has used the processor for a share of the time since it was asked for last.
+
+    Args:
+        ident: Of the thread, as `threading.get_ident` says. Where the system does not count, it is never busy.
+        share: Of one core. A thread that wants all of it and competes with another one gets about half.
+        over: Seconds; within less the answer stays.
+        clock: Seconds, never going back.
+    """
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return lambda: False
+    counter = time.pthread_getcpuclockid(ident)
+    since, used, busy = clock(), time.clock_gettime(counter), False
+
+    def ask() -> bool:
+        nonlocal since, used, busy
+        now = clock()
+        if now - since < over:
+            return busy
+        try:
+            total = time.clock_gettime(counter)
+        except OSError:  # the thread has ended
+            return False
+        busy = total - used >= share * (now - since)
+        since, used = now, total
+        return busy
+
+    return ask
 
 
 class Worker:
@@ -30,10 +100,14 @@ class Worker:
     Args:
         uploads: Whose work to do.
         threads: How many slow steps run at once.
+
+    Attributes:
+        courtesy: Whom its threads let go first; `step` asks nobody.
     """
 
     def __init__(self, uploads: Uploads, *, threads: int = 2) -> None:
         self.uploads = uploads
+        self.courtesy: Courtesy | None = None
         self._threads = threads
         self._stop = threading.Event()
         self._slots = threading.Semaphore(threads)
@@ -110,9 +184,19 @@ class Worker:
             if item is None:
                 self._slots.release()
         if item is not None:
-            pool.submit(self._perform_in_pool, item)
+            if self._give_way():
+                pool.submit(self._perform_in_pool, item)
+            else:  # for the next start
+                self._slots.release()
+                uploads.work.submit(item)
         elif not self._stop.is_set():
             uploads.work.wait(now, uploads.settings.sweep)
+
+    def _give_way(self) -> bool:
+        """Let others go first; returns whether to go on then."""
+        while self.courtesy is not None and not self._stop.is_set() and (pause := self.courtesy.pause()):
+            self._stop.wait(pause)
+        return not self._stop.is_set()
 
     def _perform_in_pool(self, item: WorkItem) -> None:
         try:

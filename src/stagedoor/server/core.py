@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from attrs import define, field
 from ..engine import Inflow, Uploads
 from ..errors import Refused, TooLarge, UploadError
 from ..tasks import UploadTask
-from ..worker import Worker
+from ..worker import Courtesy, Worker, busy_thread
 from .config import ServerConfig
 from .http import Body
 from .hub import Hub
@@ -92,6 +93,7 @@ class Core:
         """Begin, on the event loop that serves."""
         self.hub.attach(asyncio.get_running_loop())
         if self._worker is not None:
+            self._worker.courtesy = Courtesy(busy_thread(threading.get_ident()))
             self._worker.start()
         self._running = [asyncio.create_task(job()) for job in self._jobs]
         for running in self._running:
