@@ -844,9 +844,9 @@ class Session:
 
     def _hash(self, *names: str) -> Sequence[str]:
         digests = [hashlib.new(name, usedforsecurity=False) for name in names]
-        size = 0
+        size, block = 0, min(_BLOCK, (self.task.filesize or 0) + 1)  # a small file needs no room for a large one
         with self._open() as file:
-            while data := file.read(_BLOCK):
+            while data := file.read(block):
                 size += len(data)
                 for digest in digests:
                     digest.update(data)

@@ -23,7 +23,8 @@ class LocalQueue:
     """
 
     def __init__(self) -> None:
-        self._heap: list[WorkItem] = []
+        # As tuples: items compare attribute by attribute in Python, which took a tenth of the time of a small upload.
+        self._heap: list[tuple[float, str, str]] = []
         self._due: dict[tuple[str, str], float] = {}
         self._changed = threading.Condition()
         self._closed = False
@@ -35,27 +36,26 @@ class LocalQueue:
         with self._changed:
             if key not in self._due or item.not_before < self._due[key]:
                 self._due[key] = item.not_before
-                heapq.heappush(self._heap, item)
+                heapq.heappush(self._heap, (item.not_before, item.id, item.uid))
                 self._changed.notify()
 
     def take(self, now: float) -> WorkItem | None:
         """See `WorkQueue.take`."""
         with self._changed:
-            while self._heap and self._heap[0].not_before <= now:
-                item = heapq.heappop(self._heap)
-                key = (item.id, item.uid)
-                if self._due.get(key) == item.not_before:
-                    del self._due[key]
-                    return item
+            while self._heap and self._heap[0][0] <= now:
+                not_before, uploadid, uid = heapq.heappop(self._heap)
+                if self._due.get((uploadid, uid)) == not_before:
+                    del self._due[uploadid, uid]
+                    return WorkItem(not_before, uploadid, uid)
             return None
 
     def wait(self, now: float, timeout: float | None) -> None:
         """See `WorkQueue.wait`."""
         with self._changed:
-            if self._closed or (self._heap and self._heap[0].not_before <= now):
+            if self._closed or (self._heap and self._heap[0][0] <= now):
                 return
             if self._heap:
-                pause = self._heap[0].not_before - now
+                pause = self._heap[0][0] - now
                 timeout = pause if timeout is None else min(timeout, pause)
             if not self._woken:
                 self._changed.wait(timeout)

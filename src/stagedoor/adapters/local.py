@@ -51,6 +51,7 @@ Durability: TypeAlias = Literal["power", "process", "none"]
 """What an acknowledgement survives: a power cut, a killed process, or nothing in particular."""
 
 _COPY: Final = 1 << 20
+_NAMES_KEPT: Final = 4096
 _ATTEMPTS: Final = 100
 _QUARANTINE: Final = "quarantine"
 
@@ -214,6 +215,7 @@ class LocalBytes:
         self._sync = durability == "power"
         self._limit = open_places
         self._places: OrderedDict[str, _Place] = OrderedDict()
+        self._names: OrderedDict[str, str] = OrderedDict()  # of those that were closed last: somebody reads them soon
         self._lock = threading.Lock()
         with storage_errors("making the data directory"):
             self._disk.mkdir(self._data)
@@ -337,6 +339,8 @@ class LocalBytes:
     def delete(self, key: str) -> None:
         """See `ByteStore.delete`."""
         self._forget(key)
+        with self._lock:
+            self._names.pop(key, None)
         with storage_errors("deleting an upload"):
             self._delete(key)
 
@@ -472,6 +476,9 @@ class LocalBytes:
         with self._lock:
             place = self._places.pop(key, None)
             if place is not None:
+                self._names[key] = place.name
+                if len(self._names) > _NAMES_KEPT:
+                    self._names.popitem(last=False)
                 self._retire(place)
 
     def _retire(self, place: _Place) -> None:
@@ -490,7 +497,8 @@ class LocalBytes:
     def _name(self, key: str) -> str:
         with self._lock:
             place = self._places.get(key)
-        return self._listed(key) if place is None else place.name
+            name = self._names.get(key) if place is None else place.name
+        return self._listed(key) if name is None else name
 
     def _listed(self, key: str) -> str:
         try:
