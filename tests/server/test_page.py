@@ -41,7 +41,9 @@ def test_the_policy_lets_nothing_run_but_our_files() -> None:
     rules = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
     assert "unsafe" not in POLICY
     assert rules["default-src"] == "'none'"
-    assert {rules[name] for name in ("script-src", "style-src", "img-src", "connect-src")} == {"'self'"}
+    assert {rules[name] for name in ("script-src", "style-src", "worker-src", "connect-src")} == {"'self'"}
+    assert rules["img-src"] == "'self' blob:"
+    assert (rules["require-trusted-types-for"], rules["trusted-types"]) == ("'script'", "stagedoor-worker")
     assert rules["frame-ancestors"] == rules["base-uri"] == rules["form-action"] == "'none'"
 
 
