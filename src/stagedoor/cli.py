@@ -1,8 +1,8 @@
 """The command line: ``stagedoor add clip.mp4``, ``stagedoor list``, ``stagedoor explain ID`` …
 
 Commands that look need no lock: they read the documents as they are, beside a server that owns the directory, and
-change nothing. Commands that change own the directory for as long as they run, and do what is due for their own uploads
-themselves.
+change nothing. Commands that change go through that server; without one they own the directory for as long as they run,
+and do what is due for their own uploads themselves.
 
 Exit codes::
 
@@ -10,7 +10,7 @@ Exit codes::
     1    it failed, or was refused; the sentence says why
     2    wrong usage, or a configuration that cannot work
     3    there is no such upload, or no such file
-    4    another process owns the uploads directory
+    4    another process owns the uploads directory, and cannot be asked
     5    somebody has to say something first: an annotation is missing, a question is open
     130  stopped by Ctrl-C (143 by SIGTERM); the same command again goes on
     141  whoever read the output went away
@@ -57,6 +57,7 @@ from .adapters.local import LocalBytes, LocalTree
 from .commands import Usual, folder
 from .commands import serve as serving
 from .commands import upload as uploading
+from .commands.desk import Desk, RemoteDesk, api_key, server_desk
 from .engine import Uploads
 from .errors import ConfigurationError, Duplicate, InUse, StorageError, TaskNotFound, UploadError, WrongState
 from .explain import Explanation, count, duration, explain, moment, size, stamp
@@ -64,7 +65,7 @@ from .lifecycle import State, Trigger, due
 from .notices import Notice
 from .ports import Buffer, Clock, Library
 from .protocols.offers import contenttype_of
-from .server.whereabouts import look_up
+from .server.whereabouts import Whereabouts, find, look_up
 from .session import Ports, Session
 from .settings import Settings
 from .tasks import (
@@ -386,8 +387,25 @@ class _Call:
 
     @property
     def trees(self) -> Mapping[str, str]:
-        """The library's directories by their names."""
-        return {"music": self.music, "artwork": self.artwork}
+        """The library's directories by their names: those of the server that owns the uploads directory, if it tells.
+
+        Others than the server's have nothing to do with its uploads.
+        """
+        ours = {"music": self.music, "artwork": self.artwork}
+        return ours if self.server is None else {**ours, **self.server.trees}
+
+    @cached_property
+    def server(self) -> Whereabouts | None:
+        """The server that owns the uploads directory, if there is one and it has put its address on record."""
+        owner = _owner(self.root)
+        return None if owner is None or owner[0] <= 0 else find(Path(self.root), owner[0])
+
+    def placed(self, task: UploadTask) -> list[str]:
+        """Where its files are; empty if that cannot be seen from here: a server may be in a room of its own."""
+        trees = self.trees
+        if self.server is not None and not all(os.path.isdir(self.server.trees.get(f.root, "")) for f in task.placed):
+            return []
+        return [os.path.join(trees.get(file.root, ""), file.path) for file in task.placed]
 
     @cached_property
     def records(self) -> Records:
@@ -404,6 +422,11 @@ class _Call:
             raise ConfigurationError(
                 f"There is no uploads directory {self.root}. Say where it is with --data or STAGEDOOR_DATA; "
                 "stagedoor add makes one."
+            )
+        if not os.access(self.root, os.R_OK | os.X_OK):
+            raise ConfigurationError(
+                f"The uploads directory {self.root} is another user's, and you may not look into it. If a server "
+                "serves it, that can be asked: over its page, its API, or with stagedoor upload --server URL."
             )
 
     def uploadid(self) -> str:
@@ -437,7 +460,7 @@ class _Call:
     def fail(self, error: Exception) -> int:
         """Say what went wrong; returns the exit status."""
         status, sentence = _status(error), _sentence(error)
-        if isinstance(error, InUse):
+        if isinstance(error, InUse) and error.code == InUse.default_code:
             owner = _owner(self.root)
             if owner is not None and owner[1]:
                 sentence = f"{sentence} Process {owner[0]} is: {owner[1]}"
@@ -449,6 +472,17 @@ class _Call:
             self.out.json({"error": {"code": code, "sentence": sentence, "status": status}})
         self.err.say(f"stagedoor: {sentence}", "red")
         return status
+
+    @contextmanager
+    def desk(self, stop: _Stop, *, create: bool = False) -> Iterator[Uploads | RemoteDesk]:
+        """Whom to ask for changes: the server that owns the directory, else `uploads`."""
+        if self.server is None:
+            with self.uploads(create=create) as uploads:
+                yield uploads
+        else:
+            key = api_key(self.options.key_file)
+            with server_desk(self.server, key, root=self.root, pause=stop.pause, clock=self.clock) as desk:
+                yield desk
 
     @contextmanager
     def uploads(self, *, create: bool = False) -> Iterator[Uploads]:
@@ -1109,8 +1143,8 @@ def _stoppable(screen: Screen) -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-def _work(uploads: Uploads, uploadid: str, stop: _Stop) -> UploadTask | None:
-    """Do what is due for one upload, and nothing for others, until it rests; ``None`` when it is gone."""
+def _work(uploads: Desk, uploadid: str, stop: _Stop) -> UploadTask | None:
+    """Do what is due for one upload, or let its server, until it rests; nothing for others. ``None`` when it is gone."""
     while True:
         stop.check()
         done = uploads.perform(uploadid)
@@ -1172,7 +1206,7 @@ class _Errand:
         """This is how it ended."""
         self.status, self.code, self.sentences = status, code, list(sentences)
 
-    def walk(self, uploads: Uploads, stop: _Stop, send: Callable[[UploadTask], None] | None = None) -> None:
+    def walk(self, uploads: Desk, stop: _Stop, send: Callable[[UploadTask], None] | None = None) -> None:
         """Go from wherever the upload is to where it is wanted, or to where somebody has to say something."""
         old = uploads.get(self.uploadid).state
         task = self._arrived(_work(uploads, self.uploadid, stop))
@@ -1199,7 +1233,7 @@ class _Errand:
                 case _:
                     return self.end(FAILED, task.code, task.message or f"It is {task.state}.")
 
-    def _prepare(self, uploads: Uploads, task: UploadTask) -> bool:
+    def _prepare(self, uploads: Desk, task: UploadTask) -> bool:
         """Annotate and plan; whether the plan may be carried out."""
         wanted = dict(self.annotations)
         found = task.content.get("tags")
@@ -1231,6 +1265,11 @@ class _Errand:
         self.task = task
         self.plan = task.plan or self.plan
         return task
+
+    def look(self, uploads: Desk) -> None:
+        """See how it is in the end, if somebody is there to tell."""
+        with suppress(InUse, _Stopped):
+            self.task = uploads.find(self.uploadid) or self.task
 
     def document(self) -> dict[str, object]:
         """For scripts."""
@@ -1275,14 +1314,14 @@ def _hint(task: UploadTask) -> list[str]:
     return [f"The file's own tags say: {', '.join(says)}; --tags takes them."] if says else []
 
 
-def _one(call: _Call, do: Callable[[_Errand, Uploads, _Stop], None], **wanted: Any) -> int:
+def _one(call: _Call, do: Callable[[_Errand, Desk, _Stop], None], **wanted: Any) -> int:
     """A command about one upload that changes it."""
     uploadid = call.uploadid()
     errand = _Errand(call, uploadid, uploadid, **wanted)
-    with _stoppable(call.err) as stop, call.uploads() as uploads:
+    with _stoppable(call.err) as stop, call.desk(stop) as uploads:
         errand.task = uploads.get(uploadid)
         errand.attempt(lambda: do(errand, uploads, stop))
-        errand.task = uploads.find(uploadid) or errand.task
+        errand.look(uploads)
     if call.options.json:
         call.out.json(errand.document())
     else:
@@ -1299,7 +1338,7 @@ def _integrate(call: _Call) -> int:
 
 
 def _retry(call: _Call) -> int:
-    def retry(errand: _Errand, uploads: Uploads, stop: _Stop) -> None:
+    def retry(errand: _Errand, uploads: Desk, stop: _Stop) -> None:
         uploads.retry(errand.uploadid)
         task = _work(uploads, errand.uploadid, stop)
         if task is None:
@@ -1316,13 +1355,16 @@ def _retry(call: _Call) -> int:
 
 
 def _undo(call: _Call) -> int:
-    def undo(errand: _Errand, uploads: Uploads, stop: _Stop) -> None:
+    def undo(errand: _Errand, uploads: Desk, stop: _Stop) -> None:
         task = uploads.get(errand.uploadid)
-        files = [os.path.join(call.trees.get(file.root, ""), file.path) for file in task.placed]
-        if files and not call.options.missing and not any(os.path.lexists(path) for path in files):
+        files = call.placed(task)
+        if files and not call.options.missing and all(map(_is_gone, files)):
+            where = "Say where the library is with --music and --artwork"
+            if call.server is not None:
+                where = "Look whether the server's library is where it should be"
             raise ConfigurationError(
-                f"None of its {count(len(files), 'file')} is in the library, {files[0]} for one. Say where the library "
-                "is with --music and --artwork; or, if somebody has deleted them, say --missing."
+                f"None of its {count(len(files), 'file')} is in the library, {files[0]} for one. {where}; or, if "
+                "somebody has deleted them, say --missing."
             )
         try:
             uploads.undo(task.id)
@@ -1339,8 +1381,19 @@ def _undo(call: _Call) -> int:
     return _one(call, undo)
 
 
+def _is_gone(path: str) -> bool:
+    """Whether there is nothing; what we may not look at is not gone."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _remove(call: _Call) -> int:
-    def remove(errand: _Errand, uploads: Uploads, stop: _Stop) -> None:
+    def remove(errand: _Errand, uploads: Desk, stop: _Stop) -> None:
         task = uploads.get(errand.uploadid)
         if task.state is not State.REMOVE:
             task = uploads.remove(task.id)
@@ -1355,6 +1408,8 @@ def _remove(call: _Call) -> int:
 
 
 def _work_all(call: _Call) -> int:
+    if call.server is not None:
+        return _work_of(call, call.server)
     done = 0
     with _stoppable(call.err) as stop, call.uploads() as uploads:
         uploads.subscribe(lambda notice: call.err.say(f"{notice.uploadid}: {notice.state}"))
@@ -1374,8 +1429,21 @@ def _work_all(call: _Call) -> int:
     return FAILED if left else FINE
 
 
+def _work_of(call: _Call, server: Whereabouts) -> int:
+    """There is a server, which needs nobody to tell it that something is due."""
+    left = [task.id for task in call.records.all() if due(task) is not None]
+    if call.options.json:
+        call.out.json({"steps": 0, "left": left})
+    else:
+        much = f"something is due for {count(len(left), 'upload')}" if left else "nothing is due"
+        call.out.sign("good", f"The server at {server.address} does the work by itself; {much}.")
+        for uploadid in left:
+            call.out.sign("note", f"stagedoor explain {uploadid} tells what happens next.")
+    return FINE
+
+
 def _annotate(call: _Call) -> int:
-    def annotate(errand: _Errand, uploads: Uploads, _: _Stop) -> None:
+    def annotate(errand: _Errand, uploads: Desk, _: _Stop) -> None:
         task = uploads.annotate(errand.uploadid, dict(call.options.annotation))
         said = ", ".join(f"{key} is now “{_value(task.annotations[key])}”" for key, _ in call.options.annotation)
         late = " In the library nothing changes before the import is taken back." if task.placed else ""
@@ -1522,7 +1590,7 @@ class _Delivery:
     parts: Sequence[folder.Part] = ()
     packed: BinaryIO | None = None
 
-    def run(self, uploads: Uploads, stop: _Stop, bars: _Bars, taken: dict[str, str]) -> None:
+    def run(self, uploads: Uploads | RemoteDesk, stop: _Stop, bars: _Bars, taken: dict[str, str]) -> None:
         """From the file's first byte to wherever it is wanted."""
         errand = self.errand
         try:
@@ -1531,10 +1599,10 @@ class _Delivery:
             if self.packed is not None:
                 self.packed.close()
         if errand.uploadid:
-            errand.task = uploads.find(errand.uploadid) or errand.task
+            errand.look(uploads)
         bars.ended(self.path, errand)
 
-    def _deliver(self, uploads: Uploads, stop: _Stop, bars: _Bars, taken: dict[str, str]) -> None:
+    def _deliver(self, uploads: Uploads | RemoteDesk, stop: _Stop, bars: _Bars, taken: dict[str, str]) -> None:
         errand, options = self.errand, self.errand.call.options
         if self.parts:
             self._pack(stop, bars)
@@ -1576,8 +1644,10 @@ class _Delivery:
             stop.check()
 
         bars.doing(self.path, "packing", self.size)
-        # Beside the uploads, where there must be room for as much again in any case.
-        self.packed = tempfile.TemporaryFile(dir=self.errand.call.root, prefix=".stagedoor-")  # noqa: SIM115
+        # Beside the uploads, where there must be room for as much again in any case; unless they are somebody else's.
+        root = self.errand.call.root
+        beside = root if os.access(root, os.W_OK) else None
+        self.packed = tempfile.TemporaryFile(dir=beside, prefix=".stagedoor-")  # noqa: SIM115
         folder.pack(self.parts, self.packed, tick)
         self.size = self.packed.tell()
 
@@ -1601,9 +1671,18 @@ class _Delivery:
                 stop.check()
         return digest.hexdigest()
 
-    def _send(self, uploads: Uploads, task: UploadTask, stop: _Stop, bars: _Bars) -> None:
+    def _send(self, uploads: Uploads | RemoteDesk, task: UploadTask, stop: _Stop, bars: _Bars) -> None:
         where = f" from byte {task.offset:,} on" if task.offset else ""
         bars.doing(self.path, f"sending{where}", self.size)
+        if isinstance(uploads, RemoteDesk):
+
+            def sent(done: int) -> None:
+                bars.at(self.path, done)
+                stop.check()
+
+            path = self.path if self.packed is None else f"/proc/self/fd/{self.packed.fileno()}"
+            self.errand.task = uploads.send(path, task, sent)
+            return
         with self._opened() as file:
             file.seek(task.offset)
             while task.state is State.WAITFORCHUNK and due(task) is None:
@@ -1650,7 +1729,7 @@ def _add(call: _Call) -> int:
         raise ConfigurationError("--id is for one file.")
     bars = _Bars(call.err)
     taken: dict[str, str] = {}
-    with _stoppable(call.err) as stop, call.uploads(create=True) as uploads, bars.shown():
+    with _stoppable(call.err) as stop, call.desk(stop, create=True) as uploads, bars.shown():
         uploads.subscribe(bars.hear)
         with ThreadPoolExecutor(_FILES_AT_ONCE, "stagedoor-add") as pool:
             futures = [pool.submit(d.run, uploads, stop, bars, taken) for d in deliveries]
@@ -1663,7 +1742,7 @@ def _add(call: _Call) -> int:
     statuses = {errand.status for errand in errands}
     if call.options.json:
         files = [{"file": d.path, **d.errand.document()} for d in deliveries]
-        call.out.json({"uploads": call.root, "music": call.music, "artwork": call.artwork, "files": files})
+        call.out.json({"uploads": call.root, **call.trees, "files": files})
     else:
         _summary(call, errands)
     return max((s for s in statuses if s > 128), default=next((s for s in (4, 2, 3, 1, 5) if s in statuses), FINE))
@@ -1674,7 +1753,7 @@ def _summary(call: _Call, errands: Sequence[_Errand]) -> None:
         errand.report()
     fine = sum(errand.status == FINE for errand in errands)
     if any(errand.task is not None and errand.task.placed for errand in errands):
-        call.out.say(f"The library is {call.music}, its artwork {call.artwork}.")
+        call.out.say(f"The library is {call.trees['music']}, its artwork {call.trees['artwork']}.")
     if len(errands) > 1:
         call.out.say(f"{fine} of {count(len(errands), 'file')} went well.")
 
@@ -2078,7 +2157,15 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    add = command("add", _add, "Bring files into the library.", "FILE…")
+    def changing(name: str, run: Callable[[_Call], int], sentence: str, arguments: str) -> argparse.ArgumentParser:
+        made = command(name, run, sentence, arguments)
+        made.add_argument(
+            "--key-file", metavar="FILE",
+            help="a file with the API key, for a server that owns the uploads directory (or $STAGEDOOR_KEY)",
+        )  # fmt: skip
+        return made
+
+    add = changing("add", _add, "Bring files into the library.", "FILE…")
     add.add_argument(
         "files", nargs="+", metavar="FILE",
         help="a video, an album (an archive, a song, or a folder of songs) or a picture",
@@ -2109,15 +2196,15 @@ def _parser() -> argparse.ArgumentParser:
     command("history", _history, "Show what happened to an upload.", "ID")
     command("replay", _replay, "Check that an upload's history can have happened.", "ID")
     command("plan", _plan, "Show where an upload's files would go, or went.", "ID")
-    annotate = command("annotate", _annotate, "Say something about an upload.", "ID KEY=VALUE…")
+    annotate = changing("annotate", _annotate, "Say something about an upload.", "ID KEY=VALUE…")
     annotate.add_argument("annotation", nargs="+", type=_pair, metavar="KEY=VALUE", help="artistname, name, release …")
-    command("integrate", _integrate, "Put an upload into the library, without importing it.", "ID")
-    command("import", _import, "Put an upload into the library, if it is not there, and import it.", "ID")
-    command("retry", _retry, "Try again what failed.", "ID")
-    undo = command("undo", _undo, "Take an upload back out of library and music database.", "ID")
+    changing("integrate", _integrate, "Put an upload into the library, without importing it.", "ID")
+    changing("import", _import, "Put an upload into the library, if it is not there, and import it.", "ID")
+    changing("retry", _retry, "Try again what failed.", "ID")
+    undo = changing("undo", _undo, "Take an upload back out of library and music database.", "ID")
     undo.add_argument("--missing", action="store_true", help="its files are gone from the library, and that is right")
     command("work", _work_all, "Do everything that is due, remove what has expired, and stop.")
-    command(
+    changing(
         "remove",
         _remove,
         "Remove an upload; what it put into the library stays there, what it replaced there is deleted.",

@@ -118,6 +118,28 @@ def test_asyncio(address: str, film: Path) -> None:
     asyncio.run(main())
 
 
+def test_both_clients_declare_and_request(address: str) -> None:
+    offer = {"id": "declared", "filename": "film.mp4", "filesize": 3, "annotations": {"name": "Film"}}
+
+    async def main() -> None:
+        async with AsyncClient(address, key=KEY) as client:
+            assert (await client.initiate(offer)).revision == found.revision
+            with pytest.raises(RemoteError) as caught:
+                await client.request("declared", trigger_import=True)
+            assert caught.value.code == "wrong_state"
+
+    with Client(address, key=KEY) as client:
+        found = client.initiate(offer)
+        assert (found.id, found.state, found.document["annotations"]) == ("declared", "waitforchunk", {"name": "Film"})
+        with pytest.raises(RemoteError) as caught:
+            client.request("declared")
+        assert caught.value.code == "wrong_state"
+        with pytest.raises(RemoteError) as caught:
+            client.initiate(offer | {"filesize": 4})
+        assert caught.value.code == "duplicate"
+    asyncio.run(main())
+
+
 def test_a_stopped_upload_goes_on(address: str, film: Path) -> None:
     class Stopped(Exception):
         pass

@@ -213,6 +213,10 @@ class Client(_Base):
         """Where the library has a file with this SHA-1; advice."""
         return self._run(calls.known(sha1, self._patience))
 
+    def initiate(self, offer: Mapping[str, JSON]) -> RemoteUpload:
+        """Declare an upload, as the API has it; the same offer again finds the one that it made."""
+        return self._run(calls.initiate(offer, self._patience))
+
     def annotate(self, uploadid: str, annotations: Mapping[str, JSON]) -> RemoteUpload:
         """Say something about an upload; keys are merged."""
         return self._run(calls.annotate(uploadid, annotations, self._patience))
@@ -220,6 +224,10 @@ class Client(_Base):
     def plan(self, uploadid: str) -> Mapping[str, JSON]:
         """What integration would do, or did."""
         return self._run(calls.plan(uploadid, self._patience))
+
+    def request(self, uploadid: str, *, trigger_import: bool = False) -> RemoteUpload:
+        """Ask for integration, and do not wait for it."""
+        return self._run(calls.act(uploadid, "request", {"trigger_import": trigger_import}))
 
     def integrate(self, uploadid: str, *, trigger_import: bool = False) -> RemoteUpload:
         """Put an upload into the library, and wait until that is done."""
@@ -366,6 +374,10 @@ class AsyncClient(_Base):
         """See `Client.known`."""
         return await self._run(calls.known(sha1, self._patience))
 
+    async def initiate(self, offer: Mapping[str, JSON]) -> RemoteUpload:
+        """See `Client.initiate`."""
+        return await self._run(calls.initiate(offer, self._patience))
+
     async def annotate(self, uploadid: str, annotations: Mapping[str, JSON]) -> RemoteUpload:
         """See `Client.annotate`."""
         return await self._run(calls.annotate(uploadid, annotations, self._patience))
@@ -373,6 +385,10 @@ class AsyncClient(_Base):
     async def plan(self, uploadid: str) -> Mapping[str, JSON]:
         """See `Client.plan`."""
         return await self._run(calls.plan(uploadid, self._patience))
+
+    async def request(self, uploadid: str, *, trigger_import: bool = False) -> RemoteUpload:
+        """See `Client.request`."""
+        return await self._run(calls.act(uploadid, "request", {"trigger_import": trigger_import}))
 
     async def integrate(self, uploadid: str, *, trigger_import: bool = False) -> RemoteUpload:
         """See `Client.integrate`."""

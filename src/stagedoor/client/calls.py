@@ -32,6 +32,7 @@ __all__ = [
     "act",
     "annotate",
     "get",
+    "initiate",
     "known",
     "look",
     "page",
@@ -139,6 +140,13 @@ def known(sha1: str, patience: Patience) -> Steps[tuple[str, ...]]:
     """Where the library has a file with this SHA-1."""
     found = yield from look(f"api/known/{quote(sha1, safe='')}", patience)
     return tuple(map(str, found["known"]))
+
+
+def initiate(offer: Mapping[str, JSON], patience: Patience) -> Steps[RemoteUpload]:
+    """Declare an upload; the same offer again finds the one that it made."""
+    ask = json_ask("POST", "api/uploads", dict(offer))
+    found = json_of(answered((yield from persist(ask, patience))))
+    return RemoteUpload.of(found["upload"])
 
 
 def annotate(uploadid: str, annotations: Mapping[str, JSON], patience: Patience) -> Steps[RemoteUpload]:

@@ -17,6 +17,7 @@ from ..errors import ConfigurationError, UploadError
 from ..lifecycle import State
 from ..server.config import ServerConfig
 from ..server.whereabouts import look_up
+from .desk import api_key
 
 if TYPE_CHECKING:
     from ..cli import _Call
@@ -98,7 +99,7 @@ def _upload(call: _Call) -> int:
     bars = _Bars(call)
     with (
         _stoppable(call.err) as stop,
-        Client(address, key=_key(call), sleep=stop.pause, waiting=bars.tell) as client,
+        Client(address, key=api_key(call.options.key_file), sleep=stop.pause, waiting=bars.tell) as client,
         bars.shown(),
         ThreadPoolExecutor(call.options.jobs, "stagedoor-upload") as pool,
     ):
@@ -165,17 +166,6 @@ def _address(call: _Call) -> str:
     if not address.startswith(("http://", "https://")):
         raise ConfigurationError(f"{address} is no address of a server. It begins with http:// or https://.")
     return address
-
-
-def _key(call: _Call) -> str | None:
-    path = call.options.key_file
-    if path is None:
-        return os.environ.get("STAGEDOOR_KEY") or None
-    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    key = next((line for line in lines if line and not line.startswith("#")), None)
-    if key is None:
-        raise ConfigurationError(f"There is no key in {path}.")
-    return key
 
 
 def _pair(given: str) -> tuple[str, str]:

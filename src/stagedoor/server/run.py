@@ -31,6 +31,7 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from ..adapters.local import LocalTree
 from ..errors import ConfigurationError
 from ..settings import Settings
 from . import create_app, whereabouts
@@ -108,7 +109,9 @@ class Service:
         address = _address(config, sockets[0].getsockname()[1])
 
         def started() -> None:
-            whereabouts.note(data, address)
+            trees = app.core.uploads.ports.trees.items()
+            roots = {name: tree.root for name, tree in trees if isinstance(tree, LocalTree)}
+            whereabouts.note(data, address, roots)
             log.info("serving %s, uploads in %s", address, os.path.abspath(data))
             if ready is not None:
                 ready(address)
