@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -622,22 +623,36 @@ class TestCourtesy:
         assert courtesy.pause() == 0
         assert courtesy.pause() > 0
 
-    def test_the_time_that_a_thread_used_says_whether_it_is_busy(self) -> None:
-        now = Now()
-        busy = busy_thread(threading.get_ident(), share=0.3, over=0.005, clock=now)
-        before = time.thread_time()
-        while time.thread_time() - before < 0.02:
-            pass
-        now.time += 0.001
+    def test_the_time_for_which_a_thread_wants_the_processor_says_whether_it_is_busy(self) -> None:
+        now, used = Now(), [5.0]
+        busy = busy_thread(1, share=0.25, over=0.5, clock=now, used=lambda _: used[0])
+        used[0] += 0.4
+        now.time += 0.25
         assert not busy(), "within so little time the answer stays"
-        now.time += 0.019
+        now.time += 0.75
+        assert busy()
+        used[0] += 1.0
+        now.time += 4.0
+        assert busy(), "just a quarter"
+        used[0] += 1.0
+        now.time += 4.125
+        assert not busy()
+
+    @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="needs a Linux that counts")
+    def test_the_system_counts(self) -> None:
+        now = Now()
+        busy = busy_thread(threading.get_native_id(), share=0.3, clock=now)
+        before = time.thread_time()
+        while time.thread_time() - before < 0.1:
+            pass
+        now.time += 0.15
         assert busy()
         now.time += 1e6
         assert not busy()
 
     def test_a_thread_that_has_ended_is_not_busy(self) -> None:
         now, asked = Now(), list[Callable[[], bool]]()
-        thread = threading.Thread(target=lambda: asked.append(busy_thread(threading.get_ident(), clock=now)))
+        thread = threading.Thread(target=lambda: asked.append(busy_thread(threading.get_native_id(), clock=now)))
         thread.start()
         thread.join()
         now.time += 1

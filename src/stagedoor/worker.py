@@ -60,35 +60,49 @@ class Courtesy:
 
 
 def busy_thread(
-    ident: int, *, share: float = 0.3, over: float = 0.005, clock: Callable[[], float] = time.monotonic
+    thread: int,
+    *,
+    share: float = 0.3,
+    over: float = 0.02,
+    clock: Callable[[], float] = time.monotonic,
+    used: Callable[[int], float | None] | None = None,
 ) -> Callable[[], bool]:
-    """Whether a thread has used the processor for a share of the time since it was asked for last.
+    """Whether a thread has wanted the processor for a share of the time since it was asked for last.
 
     Args:
-        ident: Of the thread, as `threading.get_ident` says. Where the system does not count, it is never busy.
-        share: Of one core. A thread that wants all of it and competes with another one gets about half.
+        thread: As `threading.get_native_id` says. Where the system does not count, it is never busy.
+        share: Of one core. A thread that wants all of it and competes with another one for the interpreter gets about
+            half.
         over: Seconds; within less the answer stays.
         clock: Seconds, never going back.
+        used: Seconds for which a thread has wanted the processor so far; from Linux, when not given.
     """
-    if not hasattr(time, "pthread_getcpuclockid"):
-        return lambda: False
-    counter = time.pthread_getcpuclockid(ident)
-    since, used, busy = clock(), time.clock_gettime(counter), False
+    count = used or _wanted
+    since, before, busy = clock(), count(thread), False
 
     def ask() -> bool:
-        nonlocal since, used, busy
+        nonlocal since, before, busy
         now = clock()
-        if now - since < over:
-            return busy
-        try:
-            total = time.clock_gettime(counter)
-        except OSError:  # the thread has ended
-            return False
-        busy = total - used >= share * (now - since)
-        since, used = now, total
+        if now - since >= over:
+            total = count(thread)
+            busy = total is not None and before is not None and total - before >= share * (now - since)
+            since, before = now, total
         return busy
 
     return ask
+
+
+def _wanted(thread: int) -> float | None:
+    """Seconds for which a thread has run, or could have, had others not; ``None`` when nobody knows.
+
+    What it runs alone would not do: on a machine that is full, the busiest thread runs little.
+    """
+    try:
+        with open(f"/proc/self/task/{thread}/schedstat", encoding="ascii") as file:
+            ran, waited, _ = file.read().split()
+    except (OSError, ValueError):  # another system, or the thread has ended
+        return None
+    return (int(ran) + int(waited)) / 1e9
 
 
 class Worker:

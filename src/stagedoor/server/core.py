@@ -93,7 +93,7 @@ class Core:
         """Begin, on the event loop that serves."""
         self.hub.attach(asyncio.get_running_loop())
         if self._worker is not None:
-            self._worker.courtesy = Courtesy(busy_thread(threading.get_ident()))
+            self._worker.courtesy = Courtesy(busy_thread(threading.get_native_id()))
             self._worker.start()
         self._running = [asyncio.create_task(job()) for job in self._jobs]
         for running in self._running:
