@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from . import crowd
-from .machine import Meter
+from .machine import Meter, at_rest
 from .targets import Target
 from .wires import Sender, Up2k, sha1_of
 
@@ -43,6 +43,7 @@ def load(target: Target, store: Path, *, files: int, size: int, chunk: int, clie
         with Meter(server) as meter:
             gathered.begin()
             told, seconds = gathered.end()
+        rested = at_rest(server.pid) - meter.before
     requests = [seconds for times in told for values in times.values() for seconds in values]
     total = files * size
     verified = _verified(store, {sha1_of(start, size) for start in starts}, size)
@@ -52,6 +53,7 @@ def load(target: Target, store: Path, *, files: int, size: int, chunk: int, clie
         "up_s": files / seconds,
         "cpu_s_GB": meter.cpu / total * 1e9,
         "cpu_ms_up": meter.cpu / files * 1e3,
+        "rested_ms_up": rested / files * 1e3,
         "request_p99_ms": crowd.percentile(requests, 0.99) * 1e3,
         "peak_MiB": meter.peak,
         "lost": meter.lost,

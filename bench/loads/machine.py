@@ -55,6 +55,16 @@ def cpu_seconds(pid: int) -> float:
     return ticks / TICKS
 
 
+def at_rest(pid: int, patience: float = 30.0) -> float:
+    """`cpu_seconds` once a family has done all that is left to do, or has no end."""
+    used, deadline = cpu_seconds(pid), time.monotonic() + patience
+    while True:
+        time.sleep(0.3)
+        before, used = used, cpu_seconds(pid)
+        if used - before <= 0.01 or time.monotonic() > deadline:  # a clock's tick: listeners hear a heartbeat
+            return used
+
+
 def memory(pid: int, what: str = "VmRSS", *, alone: bool = False) -> float:
     """MiB of a family, or of one process: ``VmRSS`` now, ``VmHWM`` at most since `forget_peak`."""
     total = 0
@@ -151,23 +161,24 @@ class Meter:
     Attributes:
         wall: Seconds.
         cpu: Seconds of the server's family.
+        before: `cpu_seconds` at the beginning.
         peak: MiB of the server's family at most.
         lost: Share of the server's core that others took, the host included.
     """
 
-    wall = cpu = peak = lost = 0.0
+    wall = cpu = before = peak = lost = 0.0
 
     def __init__(self, server: Server) -> None:
         self._pid = server.pid
 
     def __enter__(self) -> Self:
         forget_peak(self._pid)
-        self._cpu, self._core, self._wall = cpu_seconds(self._pid), core_seconds(), time.perf_counter()
+        self.before, self._core, self._wall = cpu_seconds(self._pid), core_seconds(), time.perf_counter()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.wall = time.perf_counter() - self._wall
-        self.cpu = cpu_seconds(self._pid) - self._cpu
+        self.cpu = cpu_seconds(self._pid) - self.before
         worked, stolen = (now - then for now, then in zip(core_seconds(), self._core, strict=True))
         self.lost = max(0.0, worked - self.cpu + stolen) / self.wall
         self.peak = memory(self._pid, "VmHWM")
