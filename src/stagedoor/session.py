@@ -817,10 +817,15 @@ class Session:
         return task.deadline is not None and self.now >= task.deadline and due(task) is None
 
     def clear_trees(self) -> None:
-        """Before a deletion: take back what a step placed and nobody recorded, and let go of what was replaced."""
+        """Before a deletion: take back what a step placed and nobody recorded, and let go of what was replaced.
+
+        What steps before this one had hidden and cleared away may be back after a crash; a start leaves that alone
+        for whoever still has something to do, and this is the last who has.
+        """
         self._take_back()
         for tree in self.ports.trees.values():
             tree.discard(self.task.uid)
+            tree.settle(self.task.uid)
 
     # ── helpers ───────────────────────────────────────────────────────────────────────────────────────────
 

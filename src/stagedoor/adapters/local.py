@@ -1116,10 +1116,8 @@ class LocalTree:
         """See `Tree.settle`. Nothing is synced: what a crash brings back is found by `unsettled`."""
         with storage_errors(f"cleaning the {self.name} directory"):
             directory = self._at(f".stagedoor/{uid}")
-            names = self._names_kept(uid)
-            for note in sorted(names - {_note_of(name) for name in names if not name.endswith(_PATH)}):
-                if note.endswith(_PATH):
-                    self.disk.unlink(os.path.join(directory + _KEPT, note))
+            for note in self._loose(uid):
+                self.disk.unlink(os.path.join(directory + _KEPT, note))
             self.disk.rmdir(directory + _KEPT)
             for entry in self.disk.entries(directory):
                 self.disk.unlink(os.path.join(directory, entry.name))
@@ -1146,8 +1144,11 @@ class LocalTree:
             hidden = self.disk.info(self._at(".stagedoor"))
             if hidden is None or not hidden.is_dir:
                 return ()
-            found = (entry.name for entry in self.disk.entries(self._at(".stagedoor")) if entry.is_dir)
-            return sorted(name for name in found if not name.endswith(_KEPT))
+            found = {entry.name for entry in self.disk.entries(self._at(".stagedoor")) if entry.is_dir}
+            journals = {name.removesuffix(_KEPT) for name in found if name.endswith(_KEPT)}
+            # The notes of old files that were given back may have come back alone.
+            loose = {uid for uid in journals if self._loose(uid) or not self._names_kept(uid)}
+            return sorted({name for name in found if not name.endswith(_KEPT)} | loose)
 
     def kept(self, known: Container[str] = ()) -> Mapping[str, Sequence[KeptFile]]:
         """See `Keeper.kept`."""
@@ -1169,6 +1170,12 @@ class LocalTree:
                     path = self.disk.read(self._at(f"{directory}/{_note_of(name)}"))
                 files.append(KeptFile(path.decode("utf-8", "replace"), f"{directory}/{name}"))
         return sorted(files, key=lambda file: (file.path, file.at))
+
+    def _loose(self, uid: str) -> Sequence[str]:
+        """Notes of old files that are not there any more."""
+        names = self._names_kept(uid)
+        notes = names - {_note_of(name) for name in names if not name.endswith(_PATH)}
+        return sorted(note for note in notes if note.endswith(_PATH))
 
     def _names_kept(self, uid: str) -> Set[str]:
         return {entry.name for entry in self.disk.entries(self._at(f".stagedoor/{uid}{_KEPT}")) if entry.is_file}

@@ -16,6 +16,7 @@ system in memory that knows what was synced; its `SimulatedDisk.crash` gives a d
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import random
@@ -42,6 +43,7 @@ __all__ = [
     "Call",
     "CarelessDisk",
     "Crash",
+    "Decisions",
     "FuseDisk",
     "Policy",
     "SimulatedDisk",
@@ -65,6 +67,71 @@ something else in them; ``data``: the bytes, but no name.
 """
 
 POLICIES: Final[tuple[Policy, ...]] = ("none", "all", "names", "sizes", "data")
+
+
+class Decisions:
+    """Every set of survivors, one after another.
+
+    ::
+
+        decisions = Decisions()
+        while True:
+            look_at(disk.crash(decisions))
+            if not decisions.advance():
+                break
+
+    """
+
+    def __init__(self) -> None:
+        self._path: list[bool] = []
+        self._at = 0
+
+    @property
+    def count(self) -> int:
+        """Decisions of the last crash; the sets are at most two to the power of it."""
+        return self._at
+
+    def decide(self) -> bool:
+        """Whether something survives; asked in the same order as long as the answers are the same."""
+        if self._at == len(self._path):
+            self._path.append(False)
+        self._at += 1
+        return self._path[self._at - 1]
+
+    def advance(self) -> bool:
+        """Go on to the next set; there is none any more when this says no, and then it begins anew."""
+        self._at = 0
+        while self._path and self._path[-1]:
+            self._path.pop()
+        if not self._path:
+            return False
+        self._path[-1] = True
+        return True
+
+
+class _Chance:
+    """Who decides what survives: by chance, or one set after another."""
+
+    def __init__(self, source: random.Random | Decisions) -> None:
+        self._random = source if isinstance(source, random.Random) else None
+        self._decisions = source if isinstance(source, Decisions) else None
+        # With one probability for everything, most sets of a thousand changes would look alike.
+        self._likely = self._random.choice((0.1, 0.5, 0.9)) if self._random is not None else 0.0
+
+    def survives(self) -> bool:
+        return self._happens(self._likely)
+
+    def rarely(self) -> bool:
+        return self._happens(0.3)
+
+    def filler(self) -> bytes:
+        return b"\0" if self._happens(0.5) else b"\xa5"
+
+    def _happens(self, probability: float) -> bool:
+        if self._random is not None:
+            return self._random.random() < probability
+        assert self._decisions is not None
+        return self._decisions.decide()
 
 
 class Crash(BaseException):
@@ -449,36 +516,44 @@ class SimulatedDisk(Disk):
     # ── for tests ─────────────────────────────────────────────────────────────────────────────────────────────
 
     @_atomic
-    def crash(self, survivors: random.Random | Policy) -> SimulatedDisk:
+    def crash(self, survivors: random.Random | Decisions | Policy) -> SimulatedDisk:
         """The disk as it may be after a power cut now. This one stays as it is, so that it can be cut again.
 
         Args:
-            survivors: What survives of all that was not synced, by name or by chance.
+            survivors: What survives of all that was not synced, by name, by chance, or one set after another.
         """
         after = SimulatedDisk(room=self.room, links=self.links, exclusive=self.exclusive)
-        chance = survivors if isinstance(survivors, random.Random) else None
-        # With one probability for everything, most sets of a thousand changes would look alike.
-        likely = chance.choice((0.1, 0.5, 0.9)) if chance else 0.0
+        source: _Chance | str = survivors if isinstance(survivors, str) else _Chance(survivors)
+        chance = None if isinstance(source, str) else source
         names = {inode: dict(node.stable) for inode, node in self._nodes.items()}
         for change in self._changes:
-            if chance.random() < likely if chance else survivors in ("all", "names", "sizes"):
+            if chance.survives() if chance is not None else survivors in ("all", "names", "sizes"):
                 for directory, name, inode in change.items:
                     _set(names[directory], name, inode)
         for found in names.values():
             for name, inode in list(found.items()):
-                if not self._nodes[inode].born and (chance.random() < 0.3 if chance else survivors == "none"):
+                if not self._nodes[inode].born and (chance.rarely() if chance is not None else survivors == "none"):
                     del found[name]
         todo = [1]
         while todo:
             node = self._nodes[todo.pop()]
             new = _Node(node.inode, node.kind, target=node.target)
             if node.kind == "file":
-                new.data = _surviving(node, survivors, likely)
+                new.data = _surviving(node, source)
                 new.synced = bytes(new.data)
             new.names, new.stable = names[node.inode], dict(names[node.inode])
             after._nodes[node.inode] = new
             todo += [inode for inode in new.names.values() if inode not in after._nodes]
         return after
+
+    @_atomic
+    def image(self) -> bytes:
+        """A digest of all that is there: two disks with the same one cannot be told apart."""
+        digest = hashlib.blake2b(digest_size=16)
+        for inode, node in sorted(self._nodes.items()):
+            digest.update(f"{inode} {node.kind} {node.target!r} {sorted(node.names.items())} ".encode())
+            digest.update(b"%d " % len(node.data) + node.data)
+        return digest.digest()
 
     @_atomic
     def plant(self, path: str, data: bytes) -> None:
@@ -871,7 +946,7 @@ def _write(data: bytearray, offset: int, raw: bytes) -> None:
     data[offset : offset + len(raw)] = raw
 
 
-def _surviving(node: _Node, survivors: random.Random | Policy, likely: float) -> bytearray:
+def _surviving(node: _Node, survivors: _Chance | str) -> bytearray:
     """The bytes of a file after a crash."""
     data = bytearray(node.synced)
     if survivors == "sizes":
@@ -880,23 +955,23 @@ def _surviving(node: _Node, survivors: random.Random | Policy, likely: float) ->
         data[known:] = b"\xa5" * (len(data) - known)
     if survivors in ("all", "data"):
         return bytearray(node.data)
-    if not isinstance(survivors, random.Random):
+    if isinstance(survivors, str) or not node.unsynced:
         return data
     # Of data that was cut away and written anew, the old may come back: each sector is on its own.
-    filler = survivors.choice((b"\0", b"\xa5"))
+    filler = survivors.filler()
     for offset, raw in node.unsynced:
         if raw is None:
-            if survivors.random() < likely:
+            if survivors.survives():
                 _cut(data, offset)
             continue
-        if survivors.random() < 0.3:  # the size is there before the bytes are
+        if survivors.rarely():  # the size is there before the bytes are
             known = len(data)
             _cut(data, max(known, offset + len(raw)))
             data[known:] = filler * (len(data) - known)
         at = offset
         while at < offset + len(raw):
             end = min((at // SECTOR + 1) * SECTOR, offset + len(raw))
-            if survivors.random() < likely:
+            if survivors.survives():
                 _write(data, at, raw[at - offset : end - offset])
             at = end
     return data
