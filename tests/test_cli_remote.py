@@ -590,6 +590,20 @@ def test_a_task_is_read_as_the_server_tells_of_it(template: Path) -> None:
     assert (found.step.attempt, found.step.not_before, found.step.token) == (2, 2.0, "")
 
 
+def test_an_answer_may_tell_more_than_is_on_record(template: Path) -> None:
+    document = json.loads((template / "uploads/tasks/clip.json").read_bytes())
+
+    def tell(request: httpx.Request) -> httpx.Response:
+        found = document["plan"] if request.url.path.endswith("/plan") else document
+        return httpx.Response(200, json={**found, "said": "for people"})
+
+    assert desk(tell).get("clip") == load(document)
+    assert desk(tell).plan("clip") == load(document).plan
+    document["schema"] = 1_000
+    with pytest.raises(UploadError, match="this version knows"):
+        desk(tell).get("clip")
+
+
 def test_the_pauses_grow_until_something_happens(template: Path) -> None:
     document = json.loads((template / "uploads/tasks/clip.json").read_bytes()) | {"state": "startimport"}
     pauses: list[float] = []

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from attrs import define, field
+from attrs import AttrsInstance, define, field, fields
 
 from ..errors import (
     ConfigurationError,
@@ -159,7 +159,9 @@ class RemoteDesk:
         with self._asking(uploadid):
             plan = self.client.plan(uploadid)
             document = self.client.get(uploadid).document
-        found = _task({**document, "plan": plan}, uploadid).plan  # a document is read, and checked, as a whole
+        found = _task(
+            {**document, "plan": _known(plan, Plan)}, uploadid
+        ).plan  # a document is read, and checked, as a whole
         assert found is not None
         return found
 
@@ -358,5 +360,10 @@ def _sendable(annotations: Mapping[str, JSON]) -> dict[str, Any]:
 def _task(document: Mapping[str, Any], uploadid: str) -> UploadTask:
     """A task as a server tells of it: without what nobody else may know, which is nothing here."""
     step = document.get("step")
-    whole = {**document, "foreign": {}, "step": None if step is None else {**step, "token": ""}}
-    return load(whole, expected_id=uploadid)
+    whole = {**_known(document, UploadTask), "foreign": {}, "step": None if step is None else {**step, "token": ""}}
+    return load({"schema": document.get("schema"), **whole}, expected_id=uploadid)
+
+
+def _known(document: Mapping[str, Any], kind: type[AttrsInstance]) -> dict[str, Any]:
+    """What a class has attributes for: an answer may tell people more than is on record."""
+    return {attribute.name: document[attribute.name] for attribute in fields(kind) if attribute.name in document}
