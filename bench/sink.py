@@ -77,7 +77,7 @@ def main() -> None:
         return
     run._tune_memory()
     settings = uvicorn.Config(
-        Sink(directory), port=int(port), loop="uvloop", http="httptools", ws=run._websockets(), lifespan="off",
+        Sink(directory), port=int(port), loop="uvloop", http="httptools", ws="websockets-sansio", lifespan="off",
         ws_max_size=64 << 20, ws_per_message_deflate=False, log_config=None, access_log=False,
     )  # fmt: skip
     uvicorn.Server(settings).run()

@@ -23,6 +23,7 @@ from attrs import define, field
 
 from stagedoor.adapters.local import DirectoryLock
 from stagedoor.server import whereabouts
+from stagedoor.server.connections import FIELDS
 
 PATIENCE = 30.0
 """Seconds after which a test that hangs fails."""
@@ -373,6 +374,50 @@ def test_a_header_without_an_end(sent: bytes, serve: Any) -> None:
         one.sendall(sent)
     answer_of(one)  # it would wait for an hour
     assert server.ask("GET", "/healthz")[0] == 200
+
+
+def test_fields_of_a_header_are_counted(serve: Any) -> None:
+    server = serve()
+    for more, status in ((FIELDS - 2, b"200"), (FIELDS - 1, b"431")):
+        one = server.connect()
+        one.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"a:\r\n" * more + b"Connection: close\r\n\r\n")
+        answer = answer_of(one)
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_an_empty_line_after_the_answer_keeps_nothing_open(serve: Any) -> None:
+    """It begins no request, and yet uvicorn takes its own end back."""
+    server = serve("--keep-alive", "200ms", "--header-time", "1h")
+    one = server.connect()
+    one.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    assert one.recv(12).startswith(b"HTTP/1.1 200")
+    one.sendall(b"\r\n")
+    answer_of(one)
+
+
+def test_the_frame_of_a_body_after_the_answer_keeps_nothing_open(serve: Any) -> None:
+    server = serve("--keep-alive", "200ms")
+    one = server.connect()
+    one.sendall(b"POST /nowhere HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    assert one.recv(12).startswith(b"HTTP/1.1 4")
+    one.sendall(b"5;a")
+    answer_of(one)
+
+
+@pytest.mark.parametrize(
+    ("line", "sent"),
+    [("POST /api/uploads", b""), ("POST /api/uploads", b'{"filename": '), ("GET /api/uploads", b"")],
+    ids=["nothing of it", "some of it", "none was wanted"],
+)
+def test_a_small_body_that_does_not_come(line: str, sent: bytes, serve: Any) -> None:
+    server = serve("--body-idle", "200ms", "--keep-alive", "200ms")
+    one = server.connect()
+    head = f"{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    one.sendall(head.encode() + sent)
+    status, _, problem = answer_of(one).partition(b"\r\n\r\n")  # and the connection is closed
+    assert status.startswith(b"HTTP/1.1 408 ")
+    assert json.loads(problem)["code"] == "too_slow"
 
 
 def test_a_body_after_the_answer_ends(serve: Any) -> None:

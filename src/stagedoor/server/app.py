@@ -109,7 +109,7 @@ class Application:
 
         try:
             prefix, wire, handler, guarded = self._route(place_of(scope)[1])
-            request = Request.of(scope, receive)
+            request = Request.of(scope, receive, patience=self.core.config.body_idle)
             request.route = prefix
             origin = request.headers.get("origin")
             more = (*_SECURITY, *_encoded(self.core.gate.cors.headers(origin)))

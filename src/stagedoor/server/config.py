@@ -36,15 +36,19 @@ class ServerConfig:
             to the names of the loopback interface, against DNS rebinding.
         forwarded: Addresses of proxies whose ``Forwarded`` headers are believed, or ``*``.
         connections: The most connections at a time.
+        connections_each: The most of one address (of IPv6: of one /64). Connections from this machine, and of proxies
+            in ``forwarded``, are not counted: they stand for many clients.
         keep_alive: A connection without a request is closed after so long.
         header_time: The header of a request must have come whole so soon.
         header_size: Bytes that it may have.
-        body_idle: A request's body may pause so long.
+        body_idle: A request's body may pause so long; a small one, such as JSON, must have come whole so soon.
         body_rate: Bytes a second that a body must have brought on average once it is older than ``body_idle``.
         progress: A body puts what it brought on record whenever so many bytes have come.
         drain: How long a stop waits for requests under way; what they had sent is kept in any case.
         heartbeat: Listeners hear something at least so often.
         backlog: Messages that may wait for one listener, progress not counted.
+        inbox: Bytes that WebSocket messages which have not come whole, wait or are worked on may take of all
+            connections together; beyond it the connection with the most is closed.
         window: Chunks that a client of the binary dialect may be asked for ahead.
         ask: Bytes of a chunk that a client of the binary dialect is asked for.
         log: ``text`` or ``json``.
@@ -63,6 +67,7 @@ class ServerConfig:
     hosts: tuple[str, ...] = ()
     forwarded: tuple[str, ...] = ()
     connections: int = 1_000
+    connections_each: int = 250
     keep_alive: float = 30.0
     header_time: float = 15.0
     header_size: int = 64 << 10
@@ -72,12 +77,16 @@ class ServerConfig:
     drain: float = 10.0
     heartbeat: float = 2.0
     backlog: int = 1_000
+    inbox: int = 256 * _MIB
     window: int = 4
     ask: int = _MIB
     log: Literal["text", "json"] = "text"
 
     def __attrs_post_init__(self) -> None:
-        for name in ("workers", "connections", "header_size", "progress", "backlog", "window", "ask"):
+        for name in (
+            "workers", "connections", "connections_each", "header_size",
+            "progress", "backlog", "inbox", "window", "ask",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"The setting {name} must be at least 1, not {getattr(self, name)}.")
         for name in ("keep_alive", "header_time", "body_idle", "heartbeat"):

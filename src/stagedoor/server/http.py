@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeAlias
 
 from attrs import define, field
 
 from ..errors import Refused, TooLarge
 from ..protocols.fields import Answer, collect
 
-__all__ = ["Body", "Disconnected", "Receive", "Request", "Scope", "Send", "place_of", "respond"]
+__all__ = ["TRUST", "Body", "Disconnected", "Receive", "Request", "Scope", "Send", "place_of", "respond", "trust_of"]
+
+TRUST: Final = "stagedoor"
+"""The ASGI extension of our own server: its ``trust`` is called when a WebSocket's client has shown a key."""
 
 # The types of the ASGI specification, which fixes keys and not values.
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -47,8 +52,13 @@ class Request:
     route: str = ""
 
     @classmethod
-    def of(cls, scope: Scope, receive: Receive) -> Request:
+    def of(cls, scope: Scope, receive: Receive, *, patience: float | None = None) -> Request:
         """From ASGI's values.
+
+        Args:
+            scope: The request's.
+            receive: The request's.
+            patience: See `Body`.
 
         Raises:
             InvalidField: A header cannot be understood.
@@ -56,7 +66,7 @@ class Request:
         mount, path = place_of(scope)
         headers = collect(scope["headers"])
         query = bytes(scope["query_string"])
-        return cls(str(scope["method"]), path, mount, headers, query, Body(receive), scope)
+        return cls(str(scope["method"]), path, mount, headers, query, Body(receive, patience), scope)
 
     @property
     def secure(self) -> bool:
@@ -69,11 +79,15 @@ class Body:
     """The body of a request, piece by piece.
 
     Attributes:
+        receive: ASGI's.
+        patience: Seconds in which a small body must have come whole; ``None`` for any time. Who reads piece by piece
+            sees to that alone.
         received: Bytes so far.
         over: Whether everything has come.
     """
 
     receive: Receive
+    patience: float | None = None
     received: int = 0
     over: bool = False
     _gone: bool = field(default=False, init=False)
@@ -100,23 +114,47 @@ class Body:
 
         Raises:
             TooLarge: ``body_too_large``.
+            Refused: ``too_slow``.
             Disconnected: As `piece`.
         """
         pieces = []
-        while piece := await self.piece():
-            if self.received > limit:
-                raise TooLarge(f"The body of this request may have {limit:,} bytes.", code="body_too_large")
-            pieces.append(piece)
+        async with self._in_time():
+            while piece := await self.piece():
+                if self.received > limit:
+                    raise TooLarge(f"The body of this request may have {limit:,} bytes.", code="body_too_large")
+                pieces.append(piece)
         return b"".join(pieces)
+
+    async def is_empty(self) -> bool:
+        """Whether nothing comes.
+
+        Raises:
+            Refused: ``too_slow``.
+            Disconnected: As `piece`.
+        """
+        async with self._in_time():
+            return not await self.piece()
 
     async def refuse_content(self) -> None:
         """For requests that have no body.
 
         Raises:
-            Refused: ``unexpected_body``.
+            Refused: ``unexpected_body``, ``too_slow``.
+            Disconnected: As `piece`.
         """
-        if await self.piece():
+        if not await self.is_empty():
             raise Refused("This request takes no body. Send it without.", code="unexpected_body")
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self.patience) as limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            sentence = "The body came too slowly. Nothing of it counts: send it again."
+            raise Refused(sentence, code="too_slow") from None
 
 
 def place_of(scope: Scope) -> tuple[str, str]:
@@ -125,6 +163,17 @@ def place_of(scope: Scope) -> tuple[str, str]:
     path = str(scope["path"])
     # Servers differ in whether the path still has the mount; the specification (2.3) says that it has.
     return mount, (path.removeprefix(mount) if mount else path) or "/"
+
+
+def trust_of(scope: Scope) -> Callable[[], None]:
+    """What is to be called when a WebSocket's client has shown a key; with other servers nothing happens then."""
+    extension = (scope.get("extensions") or {}).get(TRUST) or {}
+    trust: Callable[[], None] = extension.get("trust", _nothing)
+    return trust
+
+
+def _nothing() -> None:
+    """There is nothing to do."""
 
 
 async def respond(send: Send, answer: Answer) -> None:

@@ -88,7 +88,7 @@ class Setting:
 
 
 _SIZES: Final = frozenset({
-    "header_size", "body_rate", "progress", "ask",
+    "header_size", "body_rate", "progress", "ask", "inbox",
     "chunk_size", "max_chunk", "max_file_size", "max_annotations", "free_floor",
 })  # fmt: skip
 

@@ -3,13 +3,16 @@
 What limits what, from the outside to the inside:
 
 * Connections: uvicorn answers 503 beyond `ServerConfig.connections`; a few more, and they are cut without an answer.
-* A header that does not come, or does not end: ours (`ServerConfig.header_time`, `ServerConfig.header_size`), for
-  uvicorn has no limit for either with httptools. The same for trailers and for extensions of chunks.
-* A body that nobody reads any more, since the request is answered: ours.
-* A body that comes too slowly: `Core` (`ServerConfig.body_idle`, `ServerConfig.body_rate`).
+  Those of one address: `connections` (`ServerConfig.connections_each`).
+* A header that does not come, or does not end: `connections` (`ServerConfig.header_time`, `ServerConfig.header_size`),
+  for uvicorn has no limit for either with httptools. The same for trailers and for extensions of chunks.
+* A body that nobody reads any more, since the request is answered: `connections`.
+* A body that comes too slowly: `Core` (`ServerConfig.body_idle`, `ServerConfig.body_rate`), small ones `Body`.
 * A body that is too large: the engine, from the upload's declared size; small bodies have limits of their own.
 * A connection without a request: uvicorn (`ServerConfig.keep_alive`).
-* A WebSocket message: uvicorn (twice the largest chunk, which is hexadecimal in MusicDB's dialect, and some more).
+* A WebSocket message: uvicorn (`largest_message`); `connections` before a key was shown, and all messages together
+  (`ServerConfig.inbox`).
+* A client that takes nothing any more, not even what TCP asks: the kernel.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import errno
-import importlib.util
 import ipaddress
 import logging
 import os
@@ -26,10 +28,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from typing import Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ..adapters.local import LocalTree
 from ..errors import ConfigurationError
@@ -37,16 +38,16 @@ from ..settings import Settings
 from . import create_app, whereabouts
 from .app import Application
 from .config import ServerConfig
+from .connections import Crowd, Inbox, http_protocol, websocket_protocol
+from .websocket import largest_message
 
 __all__ = ["Service", "serve"]
 
 log = logging.getLogger("stagedoor.server")
 
 _MIB: Final = 1 << 20
-_SPARE: Final = 64
-"""Connections beyond the limit that still hear why they are not served."""
-_LINGER: Final = 16 * _MIB
-"""Bytes that a client may send on after the answer; a connection cut at once would take the answer with it."""
+_UNTAKEN: Final = 60.0
+"""Seconds after which the kernel ends a connection whose other end takes nothing of what is sent."""
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -173,11 +174,13 @@ class _Server(uvicorn.Server):
 
 
 def _settings_of_uvicorn(app: Application, config: ServerConfig, settings: Settings) -> uvicorn.Config:
+    largest = largest_message(settings)
+    crowd = Crowd(config.connections_each, config.forwarded)
     return uvicorn.Config(
         app,
-        http=_limited(config),
-        ws=_websockets(),
-        ws_max_size=2 * settings.max_chunk + _MIB,
+        http=http_protocol(config, crowd),
+        ws=websocket_protocol(config, crowd, Inbox(max(config.inbox, 2 * largest))),  # one must always have room
+        ws_max_size=largest,
         ws_per_message_deflate=False,  # media do not compress, and a small message must not become a large one
         lifespan="off",
         log_config=None,
@@ -191,113 +194,12 @@ def _settings_of_uvicorn(app: Application, config: ServerConfig, settings: Setti
     )
 
 
-def _websockets() -> str:
-    """The implementation for large binary messages, where uvicorn has it; wsproto is several times slower with them."""
-    found = importlib.util.find_spec("uvicorn.protocols.websockets.websockets_sansio_impl")
-    return "auto" if found is None else "websockets-sansio"
-
-
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     try:
         import uvloop
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
-
-
-# ── headers that do not come ──────────────────────────────────────────────────────────────────────────────────
-
-
-def _limited(config: ServerConfig) -> type[asyncio.Protocol]:
-    """uvicorn's protocol with the limits of a configuration; it makes one a connection, by the class."""
-    return type("Limited", (_Limited,), {"limits": config})
-
-
-class _Limited(HttpToolsProtocol):
-    """uvicorn's protocol, and what it waits for has an end.
-
-    Attributes:
-        limits: The server's settings.
-    """
-
-    limits: ServerConfig
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._deadline: asyncio.TimerHandle | None = None  # for the header that is expected
-        self._leaving: asyncio.TimerHandle | None = None  # for the rest of a body that was answered
-        self._moved = False  # whether the bytes that came last were anything but a part of a header
-        self._loose = 0  # bytes since then
-        self._wasted = 0  # bytes after the answer
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._deadline = self.loop.call_later(self.limits.header_time, self._too_late)
-        if len(self.connections) > self.limits.connections + _SPARE:
-            transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._header_came()
-        self._end_leaving()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._moved:
-            self._moved = False
-        else:
-            self._loose += len(data)
-            if self._loose > self.limits.header_size and not self.transport.is_closing():
-                self._refuse(b"431 Request Header Fields Too Large")
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._end_leaving()
-        self._wasted = 0
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(self.limits.header_time, self._too_late)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._deadline is not None:  # else it is a trailer, and nobody here reads those
-            super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        self._header_came()
-        self._moved, self._loose = True, 0
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        self._moved, self._loose = True, 0
-        if self.cycle is not None and self.cycle.response_complete:
-            self._wasted += len(body)
-            if self._wasted > _LINGER:
-                self.transport.abort()
-            elif self._leaving is None:
-                self._leaving = self.loop.call_later(self.limits.keep_alive, self.transport.abort)
-        super().on_body(body)
-
-    def _header_came(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _end_leaving(self) -> None:
-        if self._leaving is not None:
-            self._leaving.cancel()
-            self._leaving = None
-
-    def _too_late(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            # It has begun its next request before our answer to the last: we may not even be reading.
-            self._deadline = self.loop.call_later(self.limits.header_time, self._too_late)
-        elif not self.transport.is_closing():
-            self._refuse(b"408 Request Timeout")
-
-    def _refuse(self, status: bytes) -> None:
-        self._header_came()
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
-        self.transport.close()
 
 
 # ── addresses ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -321,6 +223,8 @@ def _listening(config: ServerConfig) -> list[socket.socket]:
         one = socket.socket(family, kind, protocol)
         try:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; each connection has it from here
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * _UNTAKEN))
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             one.bind((where[0], port, *where[2:]))

@@ -10,6 +10,8 @@ What the server that runs this has to set (uvicorn; `run` does):
 * ``ws="websockets-sansio"``: it pauses reading while a message waits here, and ``send`` waits while the client does not
   read. So a connection holds what one read of the socket brought, a message under way, and a bounded queue.
 * ``ws_max_size`` of at least `largest_message`; ``ws_max_queue``, where there is such a queue, of 1.
+* Our own protocol (`connections`) holds messages small until a key was shown (`trust_of`), and bounds what all take
+  together. Another server has to bound its memory itself: ``ws_max_size`` times its connections is much.
 * ``ws_per_message_deflate=False``: media do not compress, and nobody has to bound what comes out.
 * ``ws_ping_interval`` and ``ws_ping_timeout`` as they are: they find connections that are gone.
 * ``TCP_USER_TIMEOUT`` on the listening socket, so that the kernel ends connections whose client never reads again.
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from ..errors import UploadError
 from ..notices import Notice
@@ -27,7 +30,7 @@ from ..protocols.fields import collect
 from ..protocols.messages import JSONLimits, MessageError, parse_object
 from ..settings import Settings
 from .core import Core
-from .http import Receive, Scope, Send
+from .http import Receive, Scope, Send, trust_of
 from .sockets.binary import Binary, teller
 from .sockets.board import Board, Documents
 from .sockets.connection import Connection, Dialect
@@ -89,13 +92,13 @@ class Sockets:
                     {"type": "websocket.close", "code": 1013, "reason": "Too many connections. Try again later."}
                 )
                 return
-            await self._serve(receive, send)
+            await self._serve(receive, send, trust_of(scope))
         except OSError:  # ASGI: the client is gone
             return
 
-    async def _serve(self, receive: Receive, send: Send) -> None:
+    async def _serve(self, receive: Receive, send: Send, trust: Callable[[], None]) -> None:
         overheard = _silence if self._core.config.keys else hold_back
-        connection = Connection(self._core, receive, send, self._choose, overheard)
+        connection = Connection(self._core, receive, send, self._choose, overheard, trust)
         self._connections.add(connection)
         try:
             await connection.run()

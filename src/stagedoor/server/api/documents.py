@@ -27,7 +27,7 @@ from .uploads import task_schema
 
 __all__ = ["asyncapi", "openapi"]
 
-_ALWAYS: Final = (400, 401, 403, 406)
+_ALWAYS: Final = (400, 401, 403, 406, 408)
 """Any route may answer these: a request that makes no sense, a key that is missing, a foreign page, a foreign type."""
 
 _TAGS: Final = {

@@ -190,6 +190,7 @@ class Binary:
             connection.end(1008, "This server speaks another version.")
         else:
             self._welcome = True
+            connection.trust()
             self._window = min(hello.window, config.window)
             self._say(
                 frames.Welcome(

@@ -96,12 +96,25 @@ class Connection:
         send: ASGI's.
         choose: Finds the dialect.
         overheard: Makes messages of what is to be heard before the dialect is known, or of nothing.
+        trust: Called when the client has shown a key, where there are keys.
+
+    Attributes:
+        trust: As given, for the dialects.
     """
 
-    def __init__(self, core: Core, receive: Receive, send: Send, choose: Choose, overheard: Encoder) -> None:
+    def __init__(
+        self,
+        core: Core,
+        receive: Receive,
+        send: Send,
+        choose: Choose,
+        overheard: Encoder,
+        trust: Callable[[], None] = lambda: None,
+    ) -> None:
         self.core = core
         self.listener = core.hub.listen(overheard)
         self.dialect: Dialect | None = None
+        self.trust = trust
         self._receive, self._send = receive, send
         self._choose = choose
         self._end: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()

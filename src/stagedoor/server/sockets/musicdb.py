@@ -179,6 +179,7 @@ class MusicDB:
             return
         if read is None:
             return  # a wrong key: dropped, as the contract has it
+        self._connection.trust()
         await self.begin()
         packet, call = read
         result: bytes | None = None

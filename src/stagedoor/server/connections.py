@@ -1,0 +1,421 @@
+"""Connections of strangers: uvicorn's protocols, and what they wait for, hold and count has an end.
+
+uvicorn makes one protocol a connection, by its class: `http_protocol` and `websocket_protocol` make the classes for a
+configuration. What uvicorn and websockets leave open, and what is done here:
+
+* A header that does not come whole, or has too many fields; trailers, extensions of chunks, empty lines.
+* Requests that do not wait for answers, and bodies that go on after theirs.
+* Connections of one address.
+* A WebSocket message of somebody who has not shown a key; and the memory that messages take of all connections
+  together: each may be as large as the largest chunk, in as many fragments as it likes, and need not end.
+* Answers to pings that nobody reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import sys
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from .config import ServerConfig
+from .http import TRUST
+
+__all__ = [
+    "FIELDS",
+    "PIPELINED",
+    "SPARE",
+    "SPARE_EACH",
+    "STRANGER",
+    "Crowd",
+    "Inbox",
+    "http_protocol",
+    "websocket_protocol",
+]
+
+log = logging.getLogger("stagedoor.server")
+
+SPARE: Final = 64
+"""Connections beyond the limit that still hear why they are not served."""
+SPARE_EACH: Final = 8
+"""The same of one address."""
+FIELDS: Final = 100
+"""Fields that a request's header may have."""
+PIPELINED: Final = 32
+"""Requests that may wait for the answers to those before them."""
+STRANGER: Final = 64 << 10
+"""Bytes of a WebSocket message of somebody who has not shown a key, when there are keys."""
+
+_LINGER: Final = 16 << 20
+"""Bytes that a client may send on after the answer; a connection cut at once would take the answer with it."""
+_FRAGMENT: Final = 128
+"""Bytes that a fragment of a message takes beside its content, in round figures; it may be empty."""
+_MESSAGE: Final = 512
+"""The same of a message that waits."""
+
+
+class Crowd:
+    """How many connections each address has. Proxies have many, and so has this machine, where proxies run.
+
+    Args:
+        most: Connections of one address.
+        proxies: Addresses and networks that are not counted, or ``*`` for all; names are no addresses.
+    """
+
+    def __init__(self, most: int, proxies: Iterable[str] = ()) -> None:
+        self.most = most
+        self._proxies = list[ipaddress.IPv4Network | ipaddress.IPv6Network]()
+        self._counts: Counter[str] = Counter()
+        self._all = "*" in proxies
+        for proxy in proxies:
+            try:
+                self._proxies.append(ipaddress.ip_network(proxy, strict=False))
+            except ValueError:
+                continue
+
+    def whose(self, client: tuple[str, int] | None) -> str | None:
+        """Under which name a connection counts; ``None`` when it does not.
+
+        Who has one address of IPv6 has the 2**64 around it as well.
+        """
+        if client is None or self._all:
+            return None
+        try:
+            address = ipaddress.ip_address(client[0].partition("%")[0])
+        except ValueError:  # of another family
+            return None
+        address = getattr(address, "ipv4_mapped", None) or address
+        if address.is_loopback or any(address in proxy for proxy in self._proxies):
+            return None
+        return str(address) if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
+
+    def enter(self, whose: str | None) -> int:
+        """A connection is there; returns how many they are beyond the limit."""
+        if whose is None:
+            return 0
+        self._counts[whose] += 1
+        beyond = self._counts[whose] - self.most
+        if beyond == 1:
+            log.warning("%s has %d connections; more are refused (connections_each, forwarded)", whose, self.most)
+        return beyond
+
+    def leave(self, whose: str | None) -> None:
+        """It is gone."""
+        if whose is not None:
+            self._counts[whose] -= 1
+            if not self._counts[whose]:
+                del self._counts[whose]
+
+
+def http_protocol(config: ServerConfig, crowd: Crowd) -> type[asyncio.Protocol]:
+    """The class for HTTP."""
+    return type("LimitedHTTP", (_HTTP,), {"limits": config, "crowd": crowd})
+
+
+def websocket_protocol(config: ServerConfig, crowd: Crowd, inbox: Inbox) -> type[asyncio.Protocol]:
+    """The class for WebSockets."""
+    return type("LimitedWebSocket", (_WebSocket,), {"limits": config, "crowd": crowd, "inbox": inbox})
+
+
+# ── HTTP ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Enough(Exception):
+    """Ends the parser."""
+
+
+class _HTTP(HttpToolsProtocol):
+    """A connection with HTTP/1.1.
+
+    Attributes:
+        limits: The server's settings.
+        crowd: The addresses.
+    """
+
+    limits: ServerConfig
+    crowd: Crowd
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._deadline: asyncio.TimerHandle | None = None  # for the header that is expected
+        self._leaving: asyncio.TimerHandle | None = None  # for whatever comes after the answer
+        self._moved = False  # whether the bytes that came last were anything but a part of a header
+        self._loose = 0  # bytes since then
+        self._wasted = 0  # bytes after the answer
+        self._fields = 0
+        self._whose: str | None = None
+        self._unwanted = False
+        self._upgraded = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(self.limits.header_time, self._too_late)
+        self._whose = self.crowd.whose(self.client)
+        beyond = self.crowd.enter(self._whose)
+        if beyond > 0:
+            self._unwanted, self.limit_concurrency = True, 0  # uvicorn answers with 503, and closes
+        if beyond > SPARE_EACH or len(self.connections) > self.limits.connections + SPARE:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._header_came()
+        self._end_leaving()
+        self.crowd.leave(self._whose)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._moved:
+            self._moved = False
+        else:
+            self._loose += len(data)
+            if self._loose > self.limits.header_size and not self.transport.is_closing():
+                self._refuse(b"431 Request Header Fields Too Large")
+        answered = self.cycle is not None and self.cycle.response_complete
+        if answered and self._deadline is None and self._leaving is None and not self._upgraded:
+            # The rest of a body, pieces of its framing, or empty lines: each byte puts off uvicorn's own end.
+            self._leaving = self.loop.call_later(self.limits.keep_alive, self.transport.abort)
+
+    def handle_websocket_upgrade(self) -> None:
+        if self._unwanted:
+            self._refuse(b"503 Service Unavailable")
+            return
+        self._upgraded = True
+        super().handle_websocket_upgrade()  # whose connection counts for itself
+        self._end_leaving()
+        self.crowd.leave(self._whose)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._end_leaving()
+        self._wasted = self._fields = 0
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.limits.header_time, self._too_late)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._deadline is None:
+            return  # a trailer, and nobody here reads those
+        self._fields += 1
+        if self._fields > FIELDS:
+            self._refuse(b"431 Request Header Fields Too Large")
+            raise _Enough
+        super().on_header(name, value)
+
+    def send_400_response(self, msg: str) -> None:
+        if not self.transport.is_closing():  # else it has heard what is wrong
+            super().send_400_response(msg)
+
+    def on_headers_complete(self) -> None:
+        self._header_came()
+        self._moved, self._loose = True, 0
+        super().on_headers_complete()
+        if len(self.pipeline) > PIPELINED:  # one read may bring thousands, and each takes more here than there
+            self.transport.abort()
+            raise _Enough
+
+    def on_body(self, body: bytes) -> None:
+        self._moved, self._loose = True, 0
+        if self.cycle is not None and self.cycle.response_complete:
+            self._wasted += len(body)
+            if self._wasted > _LINGER:
+                self.transport.abort()
+        super().on_body(body)
+
+    def _header_came(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _end_leaving(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+
+    def _too_late(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # It has begun its next request before our answer to the last: we may not even be reading.
+            self._deadline = self.loop.call_later(self.limits.header_time, self._too_late)
+        elif not self.transport.is_closing():
+            self._refuse(b"408 Request Timeout")
+
+    def _refuse(self, status: bytes) -> None:
+        self._header_came()
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+        self.transport.close()
+
+
+# ── WebSockets ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Inbox:
+    """What messages of all WebSockets take: those that are not whole yet, that wait, and that are worked on.
+
+    Args:
+        most: In bytes; beyond it the connection with the most is closed.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.used = 0
+        self._of: dict[_WebSocket, int] = {}
+
+    def set(self, connection: _WebSocket, size: int) -> None:
+        """What a connection takes now."""
+        self.used += size - self._of.pop(connection, 0)
+        if size:
+            self._of[connection] = size
+        while self.used > self.most:
+            largest = max(self._of, key=self._of.__getitem__)
+            log.warning(
+                "WebSocket messages take %d bytes, and inbox is %d: one of %s with %d is closed",
+                self.used, self.most, largest.client, self._of[largest],
+            )  # fmt: skip
+            largest.cut(1013, "The server has too much to do. Connect again, and go on.")
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """A connection with WebSocket frames.
+
+    Attributes:
+        limits: The server's settings.
+        crowd: The addresses.
+        inbox: What all connections take.
+    """
+
+    limits: ServerConfig
+    crowd: Crowd
+    inbox: Inbox
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._whose: str | None = None
+        self._known = not self.limits.keys
+        self._assembled = 0  # bytes of the fragments of a message that is not whole
+        self._waiting: deque[int] = deque()  # of each message that waits
+        self._waits = 0  # of all of these
+        self._worked_on = 0  # bytes of the message that the application has
+        self._cut = False
+        self._wasted = 0  # bytes since then
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._whose = self.crowd.whose(self.client)
+        self.crowd.enter(self._whose)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.crowd.leave(self._whose)
+        self._cut = True
+        self.inbox.set(self, 0)
+        super().connection_lost(exc)
+
+    async def run_asgi(self) -> None:
+        self.scope["extensions"][TRUST] = {"trust": self._trust}
+        await super().run_asgi()
+
+    def _trust(self) -> None:
+        """The client has shown a key: it may send what others may."""
+        self._known = True
+
+    def data_received(self, data: bytes) -> None:
+        if self._cut:
+            self._wasted += len(data)
+            if self._wasted > _LINGER:
+                self.transport.abort()
+            return
+        super().data_received(data)
+        under_way = self._count()
+        # What came behind a message that was not looked at yet may be that of a friend.
+        if not self._known and not self._waiting and under_way > STRANGER:
+            self._too_large()
+
+    def handle_text(self, event: Any) -> None:
+        self._assembled = len(event.data) + _FRAGMENT
+        super().handle_text(event)
+
+    def handle_bytes(self, event: Any) -> None:
+        self._assembled = len(event.data) + _FRAGMENT
+        super().handle_bytes(event)
+
+    def handle_cont(self, event: Any) -> None:
+        self._assembled += len(event.data) + _FRAGMENT
+        super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        if self.writable.is_set():
+            super().handle_ping()
+        else:
+            self.conn.data_to_send()  # it does not read: answers must not pile up
+
+    def send_receive_event_to_app(self) -> None:
+        before = self.queue.qsize()
+        super().send_receive_event_to_app()
+        if self.queue.qsize() > before:
+            self._waiting.append(self._assembled + _MESSAGE)
+            self._waits += self._waiting[-1]
+        self._assembled = 0
+
+    async def receive(self) -> Any:
+        self._worked_on = 0
+        self._count()
+        message = await super().receive()
+        if message["type"] != "websocket.receive" or self._cut:
+            return message
+        self._waits -= self._waiting.popleft()
+        content = message.get("text") or message.get("bytes") or b""
+        if not self._known and len(content) > STRANGER:
+            self._too_large()
+            return await super().receive()
+        self._worked_on = sys.getsizeof(content)  # of text one character may make four bytes of each
+        self._count()
+        return message
+
+    def cut(self, code: int, reason: str) -> None:
+        """Take no more messages, say why, and give back what they take.
+
+        Args:
+            code: RFC 6455, section 7.4.1.
+            reason: For people; at most 123 bytes.
+        """
+        if self._cut:
+            return
+        self._cut = True
+        self._assembled = self._waits = self._worked_on = 0
+        self._waiting.clear()
+        self.frames = []
+        while not self.queue.empty():
+            self.queue.get_nowait()
+        self.conn.fail(code, reason)
+        self.conn.reader.discard()
+        self.inbox.set(self, 0)
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = self.disconnected = True  # whoever sends now hears that nobody is there
+        self.writable.set()
+        self.stop_keepalive()
+        # Closed at once, with bytes of the client unread, the connection would be reset, and the reason with it.
+        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            if self.read_paused:
+                self.read_paused = False
+                self.transport.resume_reading()
+        else:
+            self.transport.close()
+
+    def _too_large(self) -> None:
+        self.cut(1009, f"Before your key is known a message may have {STRANGER:,} bytes.")
+
+    def _count(self) -> int:
+        """Tell what is held here; returns how much of that is under way."""
+        if self._cut:
+            return 0
+        under_way = len(self.conn.reader.buffer) + self._assembled
+        self.inbox.set(self, under_way + self._waits + self._worked_on)
+        return under_way
