@@ -30,10 +30,8 @@ from stagedoor.settings import Settings
 
 DOCS = Path(__file__).parent
 SOURCE = Path(stagedoor.__file__).parent
-SKIPPED = (
-    "testing", "cli.py", "demo.py", "diagrams.py", "explain.py", "verify.py", "server", "client", "commands",
-)  # fmt: skip
-"""Parts of the source that are programs or tools: their codes are not errors of the library."""
+SKIPPED = ("testing",)
+"""Parts of the source whose codes are made up."""
 
 _MARK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -211,6 +209,9 @@ class Module:
     def said(self, call: ast.Call, function: _Function | None) -> Iterator[Said]:
         """The codes in a call that makes an error or a finding."""
         name = call.func.id if isinstance(call.func, ast.Name) else ""
+        if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
+            name = call.func.attr  # frames.Stop
+        sentences = [*call.args[:1], *(keyword.value for keyword in call.keywords if keyword.arg == "sentence")]
         if name == "Finding" and len(call.args) > 2:
             severity = call.args[1].value if isinstance(call.args[1], ast.Constant) else ""
             for code in self.words(call.args[0], function):
@@ -219,14 +220,15 @@ class Module:
             for code in self.words(call.args[0], function):
                 yield Said(code, name, "", ())
         for keyword in call.keywords:
-            if keyword.arg == "code" and name and call.args:
+            if keyword.arg == "code" and name[:1].isupper() and sentences:
                 for code in self.words(keyword.value, function):
-                    yield Said(code, name, "", tuple(self._sentences(call.args[0], function, code)))
+                    yield Said(code, name, "", tuple(self._sentences(sentences[0], function, code)))
 
     def words(self, value: ast.expr, function: _Function | None) -> Iterator[str]:
         """The literals that a code can be: ``"full"``; one of ``"full" if … else "empty"``; the last resort of
         ``task.code or "gave_up"``; all values of ``f"invalid_{name}"`` in a loop over literals; a constant of the
-        module; the keys of a dictionary of the module that has the sentences.
+        module; the keys of a dictionary of the module that has the sentences; what an argument is when the function is
+        called, or when nothing is said.
         """
         match value:
             case ast.Constant(value=str(word)):
@@ -251,6 +253,9 @@ class Module:
                     yield str(constant.value)
                 elif (known := self._looked_up(name, function)) is not None:
                     yield from known
+                elif function is not None:
+                    given = [*self._assigned(value, function), *self._handed_over(name, function)]
+                    yield from dict.fromkeys(v.value for v in given if isinstance(v, ast.Constant) and v.value)
 
     def _loop(self, variable: ast.expr) -> Sequence[str]:
         """What a variable of a loop over literals takes on; … for others."""
@@ -317,7 +322,10 @@ class Module:
         for node in ast.walk(self.tree) if name in names else ():
             match node:
                 case ast.Call(func=ast.Name(id=called), args=arguments) if called == function.name and arguments:
-                    yield arguments[names.index(name)]
+                    yield from arguments[names.index(name) : names.index(name) + 1]
+        for argument, usual in zip(names[::-1], function.args.defaults[::-1], strict=False):
+            if argument == name:
+                yield usual
 
 
 def _sentence(value: ast.expr) -> str:
