@@ -7,10 +7,12 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import uvicorn
 from attrs import frozen
 
@@ -194,6 +196,26 @@ class Arrival:
     def wait(self) -> None:
         """Return when they have."""
         assert self._there.wait(PATIENCE), "the bytes did not come"
+
+
+class Watch:
+    """What `Core` reads the time from, so that a body is too slow when a test says so, and not when the machine is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._now, self._runs = 0.0, False
+        monkeypatch.setattr("stagedoor.server.core.time", self)
+
+    def time(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Stands still, or has moved on by a second whenever it is looked at."""
+        self._now += self._runs
+        return self._now
+
+    def run(self) -> None:
+        """Let time pass from now on."""
+        self._runs = True
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 
 from stagedoor.lifecycle import State
 
-from .serving import Arrival, Reply, Served, Whole, answer, core_of, serve, settle, standing
+from .serving import Arrival, Reply, Served, Watch, Whole, answer, core_of, serve, settle, standing
 
 if TYPE_CHECKING:
     from conftest import House
@@ -22,6 +22,11 @@ DATA = bytes(range(256)) * 40
 IANA = "https://iana.org/assignments/http-problem-types#"
 
 every_version = pytest.mark.parametrize("version", [5, 6, 7, 8, 9])
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    return Watch(monkeypatch)
 
 
 @pytest.fixture
@@ -383,8 +388,9 @@ def test_what_arrived_of_a_broken_body_is_kept_and_not_complete(served: Served, 
     assert stored(house, path) == DATA
 
 
-def test_a_creation_that_is_interrupted_says_where_to_go_on(house: House) -> None:
+def test_a_creation_that_is_interrupted_says_where_to_go_on(house: House, watch: Watch) -> None:
     with standing(house, body_idle=0.2) as served:
+        arrival = Arrival(house, 77)
         connection = served.raw(
             """POST /uploads/ HTTP/1.1
 Host: 127.0.0.1
@@ -392,6 +398,8 @@ Upload-Complete: ?1
 Content-Length: 1000""",
             DATA[:77],
         )
+        arrival.wait()
+        watch.run()
         reply = answer(connection).lower()
         connection.close()
         assert b" 201 " in reply

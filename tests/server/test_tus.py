@@ -20,7 +20,7 @@ from stagedoor.errors import StorageError
 from stagedoor.lifecycle import State
 from stagedoor.server.concatenation import PARTS, Assembly
 
-from .serving import PATIENCE, Arrival, Reply, Served, Whole, answer, core_of, serve, settle, standing
+from .serving import PATIENCE, Arrival, Reply, Served, Watch, Whole, answer, core_of, serve, settle, standing
 
 if TYPE_CHECKING:
     from conftest import House
@@ -30,6 +30,11 @@ SHA1 = hashlib.sha1(DATA, usedforsecurity=False)
 VERSION = {"Tus-Resumable": "1.0.0"}
 BYTES = {**VERSION, "Content-Type": "application/offset+octet-stream"}
 PATHS = ("/files/", "/files")
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    return Watch(monkeypatch)
 
 
 @pytest.fixture
@@ -322,10 +327,12 @@ def test_a_removal_ends_who_sends(served: Served, house: House) -> None:
     hanging.close()
 
 
-def test_a_body_that_pauses_too_long_is_told_to_go_and_kept(house: House) -> None:
+def test_a_body_that_pauses_too_long_is_told_to_go_and_kept(house: House, watch: Watch) -> None:
     with standing(house, body_idle=0.2) as served:
-        path = create(served)
+        path, arrival = create(served), Arrival(house, 77)
         slow = sending(served, path, body=DATA[:77])
+        arrival.wait()
+        watch.run()
         assert b" 408 " in answer(slow)
         slow.close()
         assert offset(served, path) == 77
@@ -483,8 +490,9 @@ def test_a_creation_whose_bytes_are_wrong_leaves_nothing(served: Served, house: 
     assert [line.state for line in house.uploads.list()] == [State.REMOVE] * 2
 
 
-def test_a_creation_that_is_interrupted_says_where_to_go_on(house: House) -> None:
+def test_a_creation_that_is_interrupted_says_where_to_go_on(house: House, watch: Watch) -> None:
     with standing(house, body_idle=0.2) as served:
+        arrival = Arrival(house, 77)
         connection = served.raw(
             """POST /files/ HTTP/1.1
 Host: 127.0.0.1
@@ -494,6 +502,8 @@ Upload-Length: 1000
 Content-Length: 1000""",
             DATA[:77],
         )
+        arrival.wait()
+        watch.run()
         reply = answer(connection).lower()
         connection.close()
         assert b" 201 " in reply
