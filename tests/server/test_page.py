@@ -58,6 +58,7 @@ def test_every_file_has_its_type_its_policy_and_an_etag(served: Served, name: st
     assert (reply["content-security-policy"], reply["cache-control"]) == (POLICY, "no-cache")
     again = served("GET", path, {"If-None-Match": f'"x", W/{reply["etag"]}'})
     assert (again.status, again.body) == (304, b"")
+    assert served("GET", path, {"If-None-Match": "*"}).status == 304
     head = served("HEAD", path)
     assert (head.status, head.body, head["content-length"]) == (200, b"", str(len(reply.body)))
 
@@ -93,7 +94,7 @@ def test_the_scripts_make_no_markup_of_strings_and_ask_nobody_else(name: str) ->
 def test_below_a_mount_the_page_has_its_slash(house: House) -> None:
     page = Page(core_of(house.uploads, parts=False))
 
-    def ask(path: str) -> list[Any]:
+    def ask(path: str, mount: str = "/music") -> list[Any]:
         sent: list[Any] = []
 
         async def send(message: Any) -> None:
@@ -102,8 +103,8 @@ def test_below_a_mount_the_page_has_its_slash(house: House) -> None:
         async def receive() -> Any:
             return {"type": "http.request"}
 
-        scope = {"path": path, "root_path": "/music"}
-        request = Request("GET", path.removeprefix("/music") or "/", "/music", {}, b"", Body(receive), scope)
+        scope = {"path": path, "root_path": mount}
+        request = Request("GET", path.removeprefix(mount) or "/", mount, {}, b"", Body(receive), scope)
         with pytest.raises(StopIteration):
             page(request, send).__await__().send(None)
         return sent
@@ -112,6 +113,8 @@ def test_below_a_mount_the_page_has_its_slash(house: House) -> None:
     assert start["status"] == 307
     assert (b"location", b"/music/") in start["headers"]
     assert ask("/music/")[0]["status"] == 200
+    start, _ = ask("/müsik\r\n", "/müsik\r\n")  # a path is decoded, and a header field is ASCII
+    assert (b"location", b"/m%C3%BCsik%0D%0A/") in start["headers"]
 
 
 # ── run ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from hashlib import sha256
 from importlib.resources import files
 from typing import Final
+from urllib.parse import quote
 
 from attrs import frozen
 
@@ -100,7 +101,7 @@ class Page:
             raise WireError("A page can only be read.", status=405, code="method_not_allowed", headers=allow)
         elif request.mount and request.scope["path"] == request.mount:
             # Without the slash at the end the page's files would be looked for beside the mount.
-            await respond(send, Answer(307, (("Location", f"{request.mount}/"), ("Cache-Control", "no-cache"))))
+            await respond(send, Answer(307, (("Location", quote(f"{request.mount}/")), ("Cache-Control", "no-cache"))))
         elif _has(request, file.etag):
             await respond(send, Answer(304, file.fields))
         elif request.method == "HEAD":
@@ -110,4 +111,5 @@ class Page:
 
 
 def _has(request: Request, etag: str) -> bool:
-    return etag in (tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(","))
+    said = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return etag in said or said == ["*"]
