@@ -176,7 +176,7 @@ class Resumable:
             raise _too_much(task.filesize)
         if _complete(task):
             # The bytes are all here, and only the word that they are may be missing.
-            if not append.complete or await request.body.piece():
+            if not append.complete or not await request.body.is_empty():
                 raise resumable.completed_upload()
             return task
         return await self._take(

@@ -189,7 +189,7 @@ class Tus:
             if end > (engine.settings.max_file_size if task.filesize is None else task.filesize):
                 raise _too_much(task.filesize)
             if task.offset == task.filesize:
-                if await request.body.piece():  # whose length was not told
+                if not await request.body.is_empty():  # whose length was not told
                     raise _too_much(task.filesize)
             else:
                 task = await core.take_in(engine, patch.id, request.body, offset=patch.offset, digest=_digest(patch))

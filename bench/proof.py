@@ -1,0 +1,147 @@
+"""The campaigns that show the promises of docs/durability.md the hard way, each within its box of time.
+
+``make proof`` runs all of them, in this order, and writes what each did and found into ``.cache/proof/report.json``, so
+that two runs can be compared. ``python bench/proof.py power kills`` runs some; ``--minutes 5`` makes the boxes smaller.
+A campaign that cannot run here says why, and counts as not done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+from attrs import frozen
+
+from stagedoor.testing.power import LIVES, Campaign, Depth, Found
+
+REPORT: Final = Path(".cache/proof/report.json")
+MINUTE: Final = 60.0
+
+
+@frozen
+class Box:
+    """How long a campaign may take, and where it says how far it is."""
+
+    seconds: float
+    began: float
+    say: Callable[[str], None]
+
+    @property
+    def left(self) -> float:
+        return self.seconds - (time.monotonic() - self.began)
+
+
+@frozen
+class Proof:
+    """A campaign.
+
+    Attributes:
+        name: On the command line and in the report.
+        what: In a sentence.
+        minutes: Its box.
+        run: Returns its figures; ``wrong`` lists what it found.
+    """
+
+    name: str
+    what: str
+    minutes: float
+    run: Callable[[Box], Mapping[str, Any]]
+
+
+# ── power cuts on a simulated disk ────────────────────────────────────────────────────────────────────────────
+
+
+def _cut_life(name: str, part: int, parts: int, seed: int) -> Found:
+    """Some of the cuts of a life, in a process of its own."""
+    logging.disable(logging.CRITICAL)
+    life = next(life for life in LIVES if life.name == name)
+    one = Campaign(life, Depth(exhaustive=9, samples=48, seed=seed))
+    return one.run(one.cuts()[part::parts])
+
+
+def power(box: Box) -> Mapping[str, Any]:
+    """Every file call of every life; again with other survivors by chance while there is time."""
+    found, lives, seed = Found(), 0, 0
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        while not seed or (box.left > 0 and not found.wrong):
+            jobs = [pool.submit(_cut_life, life.name, part, 4, seed) for life in LIVES for part in range(4)]
+            for number, job in enumerate(jobs, 1):
+                found.add(job.result())
+                box.say(f"round {seed + 1}, {number} of {len(jobs)}: {found.states:,} states, {len(found.wrong)} wrong")
+                if seed and box.left < 0:
+                    for other in jobs:
+                        other.cancel()
+                    break
+            lives += len(LIVES)
+            seed += 1
+    return {"lives": len(LIVES), "rounds": seed, **attrs.asdict(found)}
+
+
+PROOFS: Final[Sequence[Proof]] = (
+    Proof("power", "power cuts at every file call of whole lives, on a simulated disk", 20, power),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run campaigns; 0 when none found anything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *(proof.name for proof in PROOFS)], metavar="NAME")
+    parser.add_argument("--minutes", type=float, help="for each, instead of its own box")
+    parser.add_argument("--report", type=Path, default=REPORT)
+    options = parser.parse_args(argv)
+    document: dict[str, Any] = {
+        "machine": {"cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
+        "campaigns": {},
+    }
+    if options.names and options.report.exists():  # the others stay as they were
+        document["campaigns"] = json.loads(options.report.read_bytes())["campaigns"]
+    wrong = 0
+    for proof in PROOFS:
+        if options.names and proof.name not in options.names:
+            continue
+        print(f"── {proof.name}: {proof.what}", flush=True)
+        began = time.monotonic()
+        minutes = options.minutes or proof.minutes
+        said = dict(proof.run(Box(minutes * MINUTE, began, _progress())))
+        said["seconds"] = round(time.monotonic() - began, 1)
+        document["campaigns"][proof.name] = said
+        wrong += len(said.get("wrong", ()))
+        for name, value in said.items():
+            if name != "wrong":
+                print(f"   {name:<12} {value:,}" if isinstance(value, int | float) else f"   {name:<12} {value}")
+        for sentence in said.get("wrong", ()):
+            print(f" ✗ {sentence}")
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        options.report.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(f"The report is in {options.report}.")
+    return 1 if wrong else 0
+
+
+def _progress() -> Callable[[str], None]:
+    """A line a while; on a terminal always the same one."""
+    last = 0.0
+
+    def say(line: str) -> None:
+        nonlocal last
+        if sys.stderr.isatty():
+            print(f"\r   {line}\033[K", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - last > 15:
+            last = time.monotonic()
+            print(f"   {line}", file=sys.stderr, flush=True)
+
+    return say
+
+
+if __name__ == "__main__":
+    sys.exit(main())
