@@ -15,6 +15,7 @@ const TYPES = {
  * @typedef {object} Part A file of a folder: `path` begins with the folder's name.
  * @property {string} path
  * @property {File} blob
+ * @property {FileSystemFileHandle} [handle]
  *
  * @typedef {object} Picked
  * @property {string} name As it is going to be declared.
@@ -107,7 +108,7 @@ function one(file, handle) {
 
 /** An album, if there is a song in it; else what is in it is taken one by one. */
 function fromFolder(name, parts, handle) {
-  if (!parts.some(({ blob }) => SONGS.has(extension(blob.name)))) return parts.flatMap(({ blob }) => one(blob));
+  if (!parts.some(({ blob }) => SONGS.has(extension(blob.name)))) return parts.flatMap((part) => one(part.blob, part.handle));
   return [
     {
       name: `${name}.zip`,
@@ -126,7 +127,7 @@ async function partsOfHandle(directory, path) {
     if (isJunk(handle.name)) continue;
     const inner = `${path}/${handle.name}`;
     if (handle.kind === "directory") parts.push(...(await partsOfHandle(handle, inner)));
-    else parts.push({ path: inner, blob: await handle.getFile() });
+    else parts.push({ path: inner, blob: await handle.getFile(), handle });
   }
   return parts;
 }

@@ -10,12 +10,14 @@ import { zipOf } from "./zip.js";
 const SENDING = 3; // at a time
 const BUFFER = 8 << 20; // bytes that may wait in the socket before the next slice is read
 const LOOK = 5000; // milliseconds between two looks for uploads that got stuck
-const STUCK = 10000; // without being asked, the claim is repeated
+const STUCK = 30000; // without being asked, the claim is repeated; a slow line may hold what was sent for long
 const SOON = 1000;
 const LATER = 30000;
 const ATTEMPTS = 8;
 const OLD = 30 * 24 * 3600 * 1000; // records of files that nobody sent
 const SECOND_LOOK = 2000; // a page that is reloaded gives its locks back a moment later
+
+const HOPELESS = new Set(["file_changed", "file_gone", "same_content", "duplicate", "too_large", "removed"]);
 
 const TAKEN_OVER = "It is sent from somewhere else now, so this page has stopped. Resume it to send it from here.";
 const OTHER_TAB = "Another tab of this browser sends this file. Resume it to send it from here.";
@@ -135,6 +137,9 @@ export class Sources extends EventTarget {
     this.when(localId, ["failed"], (source, work) => {
       work.attempts = 0;
       if (source.problem?.code === "removed") work.declared = false;
+      // What arrived was not what was hashed: the file changed under our hands, or its copy here was damaged.
+      if (source.problem?.code === "checksum_mismatch") Object.assign(source, { id: null });
+      work.again = work.declared;
       this.goOn(source);
     });
   }
@@ -221,12 +226,12 @@ export class Sources extends EventTarget {
     try {
       [picked] = await fromHandle(work.handle);
     } catch {
-      this.set(source, { phase: "failed", problem: new Problem(GONE, { code: "file_gone" }) });
+      this.fail(source, new Problem(GONE, { code: "file_gone" }));
       return;
     }
     if (this.items.get(source.localId) !== source || source.phase !== "lost") return;
     if (picked && fingerprint(picked) === work.print) this.giveBack(source, picked);
-    else this.set(source, { phase: "failed", problem: changedSince() });
+    else this.fail(source, new Problem(CHANGED, { code: "file_changed" }));
   }
 
   lose(source) {
@@ -261,8 +266,8 @@ export class Sources extends EventTarget {
   // ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
   begin(source, work) {
-    work.added = Date.now();
-    work.handle = work.picked.handle ?? null;
+    const { contenttype, mimetype, annotations, handle = null } = work.picked;
+    Object.assign(work, { added: Date.now(), said: { contenttype, mimetype, annotations }, handle });
     this.items.set(source.localId, source);
     this.works.set(source.localId, work);
     lock(this.locks, `source ${source.localId}`).then((giveBack) => {
@@ -352,28 +357,36 @@ export class Sources extends EventTarget {
   /** Whether the library has it already. */
   async ask(source) {
     const work = this.works.get(source.localId);
+    const { run } = work;
     if (work.agreed || this.store.uploads.get(source.id)?.state === "waitforchunk") {
       work.asked = true;
       this.queue(source);
       return;
     }
     try {
-      const { known } = await this.api.get(`api/known/${source.id}`);
-      source.known = known;
-      work.asked = true;
+      ({ known: source.known } = await this.api.get(`api/known/${source.id}`));
     } catch (error) {
-      const problem = problemOf(error);
-      if (problem.code !== "connection_lost" && problem.status !== 401) source.known = []; // it was to be advice only
-      else {
+      if (work.run !== run) return;
+      if (error.code === "connection_lost" || error.status === 401 || error.status === 503) {
         this.set(source, { phase: "waiting", problem: null });
-        work.asking = true; // when there is a connection again
+        work.asking = true;
+        work.offering = this.timers.after(LOOK, () => this.askAgain(source));
         return;
       }
+      source.known = []; // it was to be advice only
     }
-    if (source.phase !== "reading" && source.phase !== "waiting" && source.phase !== "failed" && source.phase !== "lost") return;
-    if (source.known.length) this.set(source, { phase: "known", problem: null });
-    else this.queue(source);
+    if (work.run !== run) return;
+    work.asked = true;
+    this.goOn(source);
     this.save(source);
+  }
+
+  askAgain(source) {
+    const work = this.works.get(source.localId);
+    if (!work?.asking) return;
+    work.offering();
+    work.asking = false;
+    this.ask(source);
   }
 
   // ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -447,24 +460,23 @@ export class Sources extends EventTarget {
   /** Makes this connection the one that is asked for the upload. Both ways may be repeated. */
   async offer(source) {
     const work = this.works.get(source.localId);
-    const { run, picked } = work;
+    const { run } = work;
     work.handleNumber = null;
     work.asks = [];
     work.since = this.timers.now();
+    work.sent = 0;
+    run.done = 0;
     this.watch();
+    const { contenttype = "video", mimetype = "application/octet-stream", annotations = {} } = work.said;
+    const offer = { filename: source.name, contenttype, mimetype, annotations, filesize: source.size, sha1: source.id };
     try {
-      const { task } = work.declared
-        ? await this.connection.request("claim", { uploadid: source.id })
-        : await this.connection.request("initiate", {
-            uploadid: source.id,
-            filename: source.name,
-            contenttype: picked.contenttype ?? "video",
-            filesize: source.size,
-            sha1: source.id,
-            mimetype: picked.mimetype ?? "application/octet-stream",
-            annotations: picked.annotations ?? {},
-          });
+      if (work.again && this.store.uploads.get(source.id)?.state === "uploadfailed") {
+        await this.connection.request("retry", { uploadid: source.id });
+      }
+      const type = work.declared ? "claim" : "initiate";
+      const { task } = await this.connection.request(type, { uploadid: source.id, ...(work.declared ? {} : offer) });
       if (work.run !== run) return;
+      work.again = false;
       if (!work.declared) {
         work.declared = true;
         this.save(source);
@@ -500,7 +512,7 @@ export class Sources extends EventTarget {
     }
     if (work.run !== run) return;
     const same = task.sourcechecksum === source.id && task.filesize === source.size;
-    if (!same || (!work.declared && task.contenttype !== work.picked.contenttype)) {
+    if (!same || (!work.declared && task.contenttype !== work.said.contenttype)) {
       const sentence = `The server has this file as “${task.sourcefilename}” (${task.contenttype}). Look at that upload.`;
       this.fail(source, same ? new Problem(sentence, { code: "duplicate" }) : problem);
       return;
@@ -537,6 +549,8 @@ export class Sources extends EventTarget {
   fail(source, problem) {
     this.letGo(source);
     this.set(source, { phase: "failed", problem });
+    // After a reload it would only fail again.
+    if (HOPELESS.has(problem.code)) this.keep.delete(source.localId);
     this.advance();
   }
 
@@ -587,9 +601,8 @@ export class Sources extends EventTarget {
         work.offering?.();
         work.attempts = 0;
         this.offer(source);
-      } else if (work.asking) {
-        work.asking = false;
-        this.ask(source);
+      } else {
+        this.askAgain(source);
       }
     }
     if (live) this.advance();
@@ -707,7 +720,17 @@ export class Sources extends EventTarget {
     else if (this.store.ready && this.connection.status === "live") this.missing(source);
   }
 
-  missing(source) {
+  /** The list is made at another moment than what is heard: it is looked for by its name before anybody is alarmed. */
+  async missing(source) {
+    const work = this.works.get(source.localId);
+    const { run } = work;
+    try {
+      const task = await this.store.task(source.id);
+      if (task.state !== "remove") return;
+    } catch (error) {
+      if (error.status !== 404) return;
+    }
+    if (work.run !== run || this.items.get(source.localId) !== source) return;
     if (source.phase === "lost") this.forget(source.localId); // nobody misses it
     else if (["sending", "waiting", "paused"].includes(source.phase)) this.gone(source);
   }
@@ -716,7 +739,8 @@ export class Sources extends EventTarget {
   judge(id, task) {
     for (const source of [...this.items.values()]) {
       const work = this.works.get(source.localId);
-      if (source.id !== id || !work.declared || isOver(source)) continue;
+      if (source.id !== id || !work.declared || isOver(source) || isOlder(task, work.last)) continue;
+      work.last = { uid: task.uid, revision: task.revision, created: task.created };
       if (task.findings) source.task = task;
       if (task.state === "waitforchunk") {
         if (source.phase === "sending") this.progress(source, work);
@@ -725,7 +749,7 @@ export class Sources extends EventTarget {
       } else if (task.state === "remove") {
         this.missing(source);
       } else {
-        this.finish(source);
+        this.finish(source); // whatever comes then is the card's
       }
     }
   }
@@ -756,10 +780,10 @@ export class Sources extends EventTarget {
   save(source) {
     const work = this.works.get(source.localId);
     if (!work || isOver(source)) return;
-    const { handle, print, crcs, paused, agreed, asked, declared, added } = work;
+    const { handle, print, crcs, said, paused, agreed, asked, declared, added } = work;
     const { localId, id, name, size, known } = source;
     this.keep.put({
-      localId, id, name, size, known, handle, print, crcs: crcs ?? null, paused, agreed, asked, declared, added,
+      localId, id, name, size, known, handle, print, crcs, said, paused, agreed, asked, declared, added,
     });
   }
 }
@@ -773,12 +797,18 @@ function newSource({ name, blob, parts }) {
   return { localId: localId(), id: null, name, size, phase: "reading", done: 0, problem: null, known: [], regrant: false };
 }
 
+/** Whether more is known already: the list, notices and answers take different ways. */
+function isOlder(task, last) {
+  if (last === null) return false;
+  return task.uid === last.uid ? task.revision < last.revision : task.created < last.created;
+}
+
 function newWork() {
   return {
     picked: null, handle: null, print: "", archive: null, crcs: null, giveBack: null, unlock: null, run: {}, reading: null,
     blocked: null, offering: null, starting: false, asking: false, paused: false, agreed: false, asked: false,
     declared: false, steal: false, attempts: 0, turn: 0, handleNumber: null, asks: [], answering: false, waiting: false,
-    sent: 0, since: 0, added: 0,
+    sent: 0, since: 0, added: 0, said: {}, again: false, last: null,
   };
 }
 
@@ -800,8 +830,4 @@ async function permitted(handle) {
   } catch {
     return false;
   }
-}
-
-function changedSince() {
-  return new Problem(CHANGED, { code: "file_changed" });
 }

@@ -71,7 +71,7 @@ export class Store extends EventTarget {
   }
 
   async list() {
-    const listing = { heard: new Set(), gone: new Set() };
+    const listing = { heard: new Set(), gone: new Set(), moved: new Map() };
     this.listing = listing;
     const listed = new Set();
     let cursor = null;
@@ -83,6 +83,7 @@ export class Store extends EventTarget {
         for (const line of page.uploads) {
           listed.add(line.id);
           if (!listing.gone.has(line.uid)) this.put(line);
+          if (listing.moved.has(line.id)) this.move(listing.moved.get(line.id));
         }
         cursor = page.next;
       } while (cursor);
@@ -121,6 +122,7 @@ export class Store extends EventTarget {
 
   move({ id, uid, offset, filesize }) {
     const line = this.uploads.get(id);
+    if (line === undefined) this.listing?.moved.set(id, { id, uid, offset, filesize });
     if (line === undefined || line.uid !== uid || line.state !== "waitforchunk" || offset <= line.offset) return;
     this.replace({ ...line, offset, filesize });
   }
