@@ -48,7 +48,10 @@ OURS: Mapping[str, Mapping[str, Callable[[Path], Row]]] = {
         "100 listeners": lambda store: ours.notices(store, count=100, uploads=50, size=4096, chunk=4096, at_once=1),
         "500 listeners": lambda store: ours.notices(store, count=500, uploads=50, size=MIB, chunk=MIB // 4, at_once=2),
         "500 listeners, 50 at once": lambda store: ours.notices(
-            store, count=500, uploads=50, size=MIB, chunk=MIB // 4, at_once=50
+            store, count=500, uploads=150, size=MIB, chunk=MIB // 64, at_once=50
+        ),
+        "500 listeners, 50 end": lambda store: ours.notices(
+            store, count=500, uploads=50, size=MIB, chunk=MIB // 4, at_once=50, together=True
         ),
     },
     "7": {"100,000 stored": ours.grow},

@@ -201,7 +201,9 @@ def slow(store: Path) -> Row:
     }  # fmt: skip
 
 
-def notices(store: Path, *, count: int, uploads: int, size: int, chunk: int, at_once: int) -> Row:
+def notices(
+    store: Path, *, count: int, uploads: int, size: int, chunk: int, at_once: int, together: bool = False
+) -> Row:
     """How soon listeners hear that an upload is complete, from the request that completes it.
 
     Args:
@@ -211,7 +213,9 @@ def notices(store: Path, *, count: int, uploads: int, size: int, chunk: int, at_
         size: Of each in bytes.
         chunk: Bytes of a request.
         at_once: How many are under way together. Each sends a request in 100 ms, as clients on a network do.
+        together: Whether those end within 100 ms; else one ends after the other, all the time.
     """
+    apart = 0.1 if together else 0.1 * size / chunk
     with PROCESS.running(store) as server:
         tiny(server.port, 20)
         before = memory(server.pid, alone=True)
@@ -224,7 +228,7 @@ def notices(store: Path, *, count: int, uploads: int, size: int, chunk: int, at_
 
         def send(number: int, asked: dict[bytes, float]) -> None:
             sender = tus(server.port)
-            time.sleep(0.1 * number / at_once)
+            time.sleep(apart * number / at_once)
             for at in range(number, uploads, at_once):
                 for offset in range(0, size, chunk):
                     began = asked[paths[at].rpartition("/")[2].encode()] = time.perf_counter()

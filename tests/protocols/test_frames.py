@@ -45,6 +45,7 @@ SERVER_MESSAGES: list[frames.ServerMessage] = [
     Ask(uploadid="u1", handle=2**32 - 1, offset=2**40, length=5),
     Stop(handle=7, uploadid=None, code="unknown_handle", sentence="Forget it.", expected=5),
     Told(kind="StateUpdate", uploadid="u1", state="preprocessed", offset=5, message=None, code=None, task={"id": "u1"}),
+    frames.Progress(uploads=[{"id": "u1", "uid": "f", "offset": 5, "filesize": None}]),
     frames.Tasks(n=1, tasks=[{"id": "u1"}], more=True),
     frames.Done(n=2, task={"id": "u1"}, plan=None),
     Error(n=None, code="invalid_json", sentence="No."),
@@ -145,6 +146,14 @@ def test_a_notice_is_encoded_once_and_progress_can_be_left_out() -> None:
         kind="InternalError", uploadid="u1", state="notexisting", offset=0, message="Gone ?", code="not_found"
     )
     assert frames.encode(frames.Heartbeat()).key == "heartbeat"
+
+
+def test_progress_is_one_message_and_no_document() -> None:
+    notices = [notice(NoticeKind.CHUNK_REQUEST, task(id=f"u{n}", offset=n, filesize=None)) for n in range(3)]
+    told = frames.parse_server(frames.encode_progress(notices).payload)
+    assert isinstance(told, frames.Progress)
+    assert told.uploads == [{"id": f"u{n}", "uid": "f" * 32, "offset": n, "filesize": None} for n in range(3)]
+    assert frames.encode_progress(notices).key is None
 
 
 def test_answers_from_json_that_is_there() -> None:

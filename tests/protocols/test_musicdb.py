@@ -189,13 +189,14 @@ def test_uploads_are_listed_by_content_type() -> None:
 
 
 def heard(about: Notice, uploads: bytes | None = None, **rest: Any) -> dict[str, Any]:
-    def uploadslist() -> bytes:
-        assert uploads is not None, "nobody needs the list for this"
-        return uploads
-
-    message = musicdb.encode_notice(about, chunk_size=50, uploadslist=uploadslist, **rest)
+    message = musicdb.encode_notice(about, chunk_size=50, **rest)
     assert SERVER.encode() not in message.payload
-    document: dict[str, Any] = orjson.loads(message.payload)
+    assert isinstance(message, musicdb.Listing) == (uploads is not None), "not everything needs the list"
+    payload = message.payload
+    if isinstance(message, musicdb.Listing):
+        assert b"uploadslist" in payload
+        payload = message.filled(uploads or b"")
+    document: dict[str, Any] = orjson.loads(payload)
     assert document["method"] == "notification"
     assert document["fncname"] == "MusicDB:Upload"
     assert document["pass"] is None
@@ -226,6 +227,17 @@ def test_everything_else_has_the_list_of_uploads() -> None:
     assert (gone["state"], gone["uploadtask"], gone["chunksize"], gone["offset"]) == ("notexisting", None, 0, 0)
     assert gone["message"] == "There is no upload '?'."
     assert gone["uploadslist"] == {"videos": []}
+
+
+@pytest.mark.parametrize("pass_", [None, {"a": ['},"pass":null}']}])
+def test_a_broadcast_of_the_list_gets_it_when_it_is_sent(pass_: Any) -> None:
+    packet = musicdb.Packet(musicdb.Method.BROADCAST, "GetUploads", "All", pass_=pass_)
+    message = musicdb.broadcast_uploads(packet)
+    assert message.key is None
+    for listed in (musicdb.encode_uploads([]), musicdb.encode_uploads([task()])):
+        whole = musicdb.answer(packet, listed)
+        assert whole is not None
+        assert orjson.loads(message.filled(listed)) == orjson.loads(whole.payload)
 
 
 def test_the_heartbeat_is_a_notification_that_the_client_ignores() -> None:

@@ -157,6 +157,8 @@ def test_what_is_said_over_the_websocket_is_what_is_described(house: House) -> N
     task = house.uploads.get("one")
     told = frames.encode_notice(Notice(NoticeKind.STATE_UPDATE, "one", task)).payload
     validator(document, payloads["server.notice"]).validate(json.loads(told))
+    moved = frames.encode_progress([Notice(NoticeKind.CHUNK_REQUEST, "one", task)]).payload
+    validator(document, payloads["server.progress"]).validate(json.loads(moved))
     for message in (
         frames.Hello(version=1),
         frames.Initiate(n=1, uploadid="one", filename="a.mp4", contenttype="video", annotations={"a": [1, None]}),
@@ -179,6 +181,9 @@ def test_what_is_told_as_an_event_is_what_is_described(state: State, house: Hous
         events.hear(notice)
         check.validate(json.loads(events.encode(notice).payload.split(b"data: ")[1]))
     assert house.notices
+    moved = document["components"]["messages"]["events.progress"]["payload"]
+    told = events.encode_progress([notice for notice in house.notices if notice.task is not None])
+    validator(document, moved).validate(json.loads(told.payload.split(b"data: ")[1]))
 
 
 # ── files ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -56,6 +56,8 @@ def test_ids_rise_and_whoever_comes_back_hears_what_was_missed(house: House, ser
     with listening(served) as stream:
         stream.event()
         house.bring(State.WAITFORCHUNK)
+        assert "id" not in stream.event()
+        house.uploads.annotate("one", name="First")
         first = stream.event()
     house.uploads.annotate("one", name="Missed")
     house.uploads.annotate("one", name="Missed too")
@@ -67,6 +69,30 @@ def test_ids_rise_and_whoever_comes_back_hears_what_was_missed(house: House, ser
         assert data(live)["upload"]["names"]["name"] == "Live"
     numbers = [int(event["id"].partition("-")[2]) for event in (first, *missed, live)]
     assert numbers == sorted(set(numbers))
+
+
+def test_whoever_comes_back_hears_where_all_uploads_stand(house: House, served: Served) -> None:
+    with listening(served) as stream:
+        stream.event()
+        house.bring(State.WAITFORCHUNK)
+        stream.event()
+        house.uploads.initiate(house.offer("two", b"abcdef"))
+        stream.event()
+        house.uploads.annotate("one", name="Last")
+        last = stream.event()
+    house.uploads.receive("two", offset=0, data=b"ab")
+    house.uploads.receive("two", offset=2, data=b"cd")
+    house.uploads.initiate(house.offer("three", b"abc"))
+    with listening(served, last=last["id"]) as stream:
+        told = [stream.event(), stream.event()]
+        assert [(data(event)["uploadid"], data(event)["offset"]) for event in told] == [("two", 4), ("three", 0)]
+        assert all("id" not in event for event in told)
+        house.uploads.receive("two", offset=4, data=b"e")
+        moved = stream.event()
+        assert (moved["event"], "id" in moved) == ("progress", False)
+        assert data(moved) == {
+            "uploads": [{"id": "two", "uid": house.uploads.get("two").uid, "offset": 5, "filesize": 6}]
+        }
 
 
 @pytest.mark.parametrize("last", ["", "x", "0", "12345678-0", "-1", "é-1", "\u0661-1"])
@@ -127,8 +153,11 @@ def test_head_begins_no_stream(served: Served) -> None:
 
 @pytest.fixture
 def events(house: House) -> Events:
+    """Somebody listens."""
     house.bring(State.WAITFORCHUNK)
-    return Events(core_of(house.uploads, parts=False), remembered=4)
+    events = Events(core_of(house.uploads, parts=False), remembered=4)
+    events._come()
+    return events
 
 
 def notice(house: House, kind: NoticeKind = NoticeKind.STATE_UPDATE, message: str | None = None) -> Notice:
@@ -154,17 +183,39 @@ def test_of_progress_only_the_newest_is_remembered(house: House, events: Events)
     for _ in range(50):
         events.hear(notice(house, NoticeKind.CHUNK_REQUEST))
     events.hear(notice(house))
-    assert numbers(events, 0) == [1, 51, 52]
+    assert numbers(events, 0) == [1, 52]  # it is overtaken by what is told of the same upload
     for _ in range(4):
         events.hear(notice(house))
     events.hear(notice(house, NoticeKind.CHUNK_REQUEST))
     assert numbers(events, 56) == [57]
+    assert numbers(events, 57) == [57]  # it may have been on its way: nobody knows who has heard it
     assert len(events._progress) == 1
+
+
+def test_nothing_is_remembered_for_nobody(house: House, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
+    events.hear(notice(house))
+    events._leave()
+    for _ in range(4):
+        events.hear(notice(house))
+    assert numbers(events, 1) == [2, 3, 4, 5]
+    events.hear(notice(house))
+    assert (numbers(events, 2), len(events._ring), events._bytes) == (None, 0, 0)
+    made: list[Notice] = []
+    monkeypatch.setattr(Events, "_event", lambda *told: made.append(told[-1]))
+    events.hear(notice(house))
+    assert made == []
+    monkeypatch.undo()
+    events._come()
+    assert (numbers(events, 6), numbers(events, 7)) == (None, [])
+    events.hear(notice(house))
+    assert numbers(events, 7) == [8]
+    assert events.encode(notice(house)).payload.startswith(b"id: ")
 
 
 def test_what_is_remembered_is_bounded_in_bytes(house: House) -> None:
     house.bring(State.WAITFORCHUNK)
     events = Events(core_of(house.uploads, parts=False), volume=10_000)
+    events._come()
     for _ in range(3):
         events.hear(notice(house, NoticeKind.CHUNK_REQUEST))
     for _ in range(9):
@@ -204,7 +255,7 @@ def test_whoever_does_not_keep_up_is_told_so_and_disturbs_nobody(house: House) -
                 sent.append(message["body"])
                 await stuck.wait()
 
-        slow, quick = core.hub.listen(events.encode), core.hub.listen(events.encode)
+        slow, quick = core.hub.listen(events.encoder), core.hub.listen(events.encoder)
         streaming = asyncio.create_task(events._stream(slow, send))
         heard = 0
         for number in range(6):

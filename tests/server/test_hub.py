@@ -11,7 +11,7 @@ import pytest
 from stagedoor.adapters.inprocess import InlineBus
 from stagedoor.notices import Notice, NoticeKind
 from stagedoor.protocols.messages import Message
-from stagedoor.server.hub import Hub, Listener
+from stagedoor.server.hub import Encoder, Hub, Listener
 
 if TYPE_CHECKING:
     from conftest import House
@@ -37,9 +37,12 @@ def change(uploadid: str, text: str = "") -> Notice:
     return Notice(NoticeKind.STATE_UPDATE, uploadid, message=text)
 
 
-def plain(notice: Notice) -> Message:
+def say(notice: Notice) -> Message:
     key = notice.uploadid if notice.kind is NoticeKind.CHUNK_REQUEST else None
     return Message(f"{notice.uploadid}:{notice.chunksize or notice.message or ''}".encode(), key)
+
+
+plain = Encoder(say)
 
 
 def run(test: Callable[[Source, Hub], Coroutine[Any, Any, None]], **limits: int) -> None:
@@ -77,10 +80,11 @@ def test_everybody_hears_everything_in_order_and_it_is_encoded_once() -> None:
 
     def counting(notice: Notice) -> Message:
         encoded.append(notice.uploadid)
-        return plain(notice)
+        return say(notice)
 
     async def test(source: Source, hub: Hub) -> None:
-        listeners = [hub.listen(counting) for _ in range(5)]
+        counted = Encoder(counting)
+        listeners = [hub.listen(counted) for _ in range(5)]
         source.tell(change("a"), change("b"), change("a", "2"))
         for listener in listeners:
             assert await payloads(listener) == ["a:", "b:", "a:2"]
@@ -177,7 +181,7 @@ def test_what_one_dialect_cannot_say_the_others_say(caplog: pytest.LogCaptureFix
         raise ValueError(notice.uploadid)
 
     async def test(source: Source, hub: Hub) -> None:
-        hub.listen(broken)
+        hub.listen(Encoder(broken))
         listener = hub.listen(plain)
         source.tell(change("a"), change("b"))
         assert await payloads(listener) == ["a:", "b:"]
@@ -225,7 +229,7 @@ def test_another_dialect_from_now_on() -> None:
         listener, other = hub.listen(plain), hub.listen(plain)
         source.tell(change("a"))
         await turns()
-        listener.retune(lambda notice: Message(b"other"))
+        listener.retune(Encoder(lambda notice: Message(b"other")))
         source.tell(change("b"))
         await turns()
         assert await payloads(listener) == ["a:", "other"]
@@ -243,17 +247,24 @@ def test_who_adds_to_its_own_queue_waits_for_room() -> None:
         listener = hub.listen(plain)
         for _ in range(3):
             listener.put(Message(b"x"))
-        await listener.room(3)
-        waiting = asyncio.create_task(listener.room(2))
+        await listener.room(3, 3)
+        waiting = asyncio.create_task(listener.room(2, 100))
         await turns()
         assert not waiting.done()
         assert len(listener.take()) == 3
         await waiting
         for _ in range(3):
             listener.put(Message(b"x"))
-        waiting = asyncio.create_task(listener.room(2))
+        waiting = asyncio.create_task(listener.room(2, 100))
         await turns()
         listener.close()
+        await waiting
+        other = hub.listen(plain)
+        other.put(Message(b"xxx"))
+        waiting = asyncio.create_task(other.room(100, 2))
+        await turns()
+        assert not waiting.done()
+        other.take()
         await waiting
 
     run(test)
@@ -297,7 +308,7 @@ def test_an_engine_is_heard_from_its_own_threads(house: House) -> None:
     async def main() -> None:
         hub = Hub(house.uploads)
         hub.attach(asyncio.get_running_loop())
-        listener = hub.listen(lambda notice: Message(f"{notice.kind} {notice.state}".encode()))
+        listener = hub.listen(Encoder(lambda notice: Message(f"{notice.kind} {notice.state}".encode())))
         await asyncio.to_thread(house.send)
         assert await payloads(listener) == ["ChunkRequest waitforchunk", "StateUpdate uploadcomplete"]
         hub.close()

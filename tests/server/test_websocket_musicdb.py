@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stagedoor.adapters.local import Durability
 from stagedoor.lifecycle import State
+from stagedoor.notices import Notice, NoticeKind
+from stagedoor.protocols.messages import Message
+from stagedoor.protocols.musicdb import Listing
+from stagedoor.server.sockets import board
 from stagedoor.testing.content import PlainContent
 from stagedoor.worker import Worker
 
-from .serving import PATIENCE, settle
+from .serving import PATIENCE, core_of, settle
 from .talking import MusicDB, digest, offer_of, staged
 
 if TYPE_CHECKING:
@@ -382,10 +389,95 @@ def test_the_list_is_bounded_and_the_newest_are_in_it(closed: House) -> None:
         listed = [t["id"] for t in one.told("StateUpdate")["uploadslist"]["videos"]]
         assert listed == sorted(listed)
         assert listed[0] == "u000"
-        assert 40 < len(listed) < 60
+        assert 10 < len(listed) < 14
         assert listed[1:] == everything[-len(listed) + 1 :]
         one.say("RemoveUpload", uploadid="u119")
         assert one.told("StateUpdate")["uploadslist"]["videos"][-1]["id"] == "u118"
+
+
+def test_all_of_them_are_bounded_too(closed: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "EVERYTHING", 50_000)
+    closed.open()
+    for number in range(20):
+        closed.uploads.initiate(closed.offer(f"u{number:02}", annotations={"text": "x" * 10_000}))
+        closed.clock.forward(1)
+    with staged(closed) as stage, stage.musicdb() as one:
+        assert [t["id"] for t in one.ask("GetUploads")["videos"]] == ["u16", "u17", "u18", "u19"]
+
+
+def test_who_uploads_is_asked_at_once_and_the_others_hear_of_it_when_there_is_time(house: House) -> None:
+    """The pause after the first notice does not end, and the upload goes on all the same."""
+    data = os.urandom(4 * CHUNK)
+    pauses: list[Callable[[], None]] = []
+
+    class Pause:
+        def cancel(self) -> None:
+            pauses.clear()
+
+    def later(_: float, function: Callable[[], None]) -> Pause:
+        pauses.append(function)
+        return Pause()
+
+    with staged(house) as stage, stage.musicdb() as one, stage.musicdb() as other, stage.binary() as third:
+        other.settled()
+        stage.do(lambda: setattr(stage.core.hub, "_later", later))
+        uploadid = one.initiate(data)
+        for number in range(4):
+            assert one.told()["offset"] == number * CHUNK
+            one.settled()
+            assert one.heard == []  # once each
+            if number == 3:
+                other.settled()
+                assert [m["arguments"]["offset"] for m in other.heard] == [0]
+                stage.do(lambda: pauses.pop()())
+                assert other.told("ChunkRequest")["offset"] == 3 * CHUNK
+            one.chunk(uploadid, data[number * CHUNK : (number + 1) * CHUNK])
+        assert one.told()["state"] == other.told()["state"] == "uploadcomplete"
+        third.settled()
+        told = [m for m in third.heard if m["type"] != "tasks"]
+        assert [m["uploads"][0]["offset"] for m in told if m["type"] == "progress"] == [3 * CHUNK]
+        assert [m["offset"] for m in told if m["type"] == "notice"] == [0, 4 * CHUNK]
+
+
+def test_what_waits_is_without_the_list_and_all_that_are_sent_share_the_newest(closed: House) -> None:
+    closed.open()
+    for number in range(20):
+        closed.uploads.initiate(closed.offer(f"u{number:02}", annotations={"text": "x" * 10_000}))
+
+    def change(number: int) -> Notice:
+        return Notice(NoticeKind.STATE_UPDATE, f"u{number:02}", closed.uploads.get(f"u{number:02}"))
+
+    async def play() -> None:
+        core = core_of(closed.uploads, parts=False)
+        await core.start()
+        made = board.Board(core, board.Documents())
+        await made.enter()
+        slow, quick = core.hub.listen(made.encoder), core.hub.listen(made.encoder)
+        for number in range(900):
+            closed.uploads.bus.publish([change(number % 20)])
+        closed.uploads.bus.flush()
+        last: list[Message] = []
+        for _ in range(900 // 64 + 1):
+            last = await quick.messages()
+        assert not slow.overrun
+        waiting = slow.take()
+        assert len(waiting) == 900
+        assert len(waiting[0].text) > 100_000
+        assert len(waiting[0].payload) < 15_000
+        assert last[-1].text is waiting[-1].text  # made once
+        lists = {json.dumps(json.loads(message.text)["arguments"]["uploadslist"]) for message in waiting[::100]}
+        assert len(lists) == 1
+        closed.uploads.annotate("u00", name="Newest")
+        assert '"Newest"' not in waiting[5].text
+        await quick.messages()
+        assert '"Newest"' in waiting[5].text
+        assert len(made._texts) <= 16
+        made.leave()
+        assert made.text_of(Listing(b"", gap=0)) == made.uploadslist().decode()
+        assert '"Newest"' in waiting[6].text  # who is told after everybody has left hears no empty list
+        await core.stop()
+
+    asyncio.run(play())
 
 
 def test_over_one_wire_what_was_begun_over_another(house: House) -> None:

@@ -35,13 +35,17 @@ Rules:
   record. A server repeats nothing by itself.
 * ``heartbeat`` comes every few seconds; who hears nothing for a while connects anew, and gets the full list with
   ``list``.
-* Every listener hears every ``notice``. One with a `Message.key` may be left out for a newer one with the same key.
+* Every listener hears every ``notice``: each change of state, each error, and each upload that is new. Whoever comes
+  asks for the full list first (``list``, to its last page); what is heard meanwhile is as new, or newer.
+* When uploads have got more bytes and nothing else about them is new, that is no notice: ``progress`` tells the newest
+  offset of all that moved since the last one, as often as the server can spare the time. It never goes back behind a
+  notice that came before. One with a `Message.key` may be left out for a newer one with the same key.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeGuard
 
@@ -51,7 +55,7 @@ from attrs import NOTHING, Attribute, field, fields, frozen
 from ..errors import OffsetMismatch, TooLarge, UploadError
 from ..notices import Notice
 from ..tasks import JSON, thaw
-from .messages import JSONLimits, Message, MessageError, coalescing_key, encode_task, parse_object
+from .messages import JSONLimits, Message, MessageError, coalescing_key, encode_task, moved, parse_object
 
 __all__ = [
     "CLIENT",
@@ -74,6 +78,7 @@ __all__ = [
     "Limits",
     "ListTasks",
     "Plan",
+    "Progress",
     "Release",
     "Remove",
     "Request",
@@ -89,6 +94,7 @@ __all__ = [
     "encode_chunk",
     "encode_done",
     "encode_notice",
+    "encode_progress",
     "encode_tasks",
     "error_of",
     "parse_chunk",
@@ -425,6 +431,17 @@ class Told:
 
 
 @frozen(kw_only=True)
+class Progress:
+    """Uploads that have got more bytes.
+
+    Attributes:
+        uploads: For each its ``id``, its ``uid``, ``offset``, the bytes on record, and ``filesize``, in bytes or null.
+    """
+
+    uploads: Sequence[Mapping[str, Any]] = _objects()
+
+
+@frozen(kw_only=True)
 class Tasks:
     """A page of uploads; the answer to `ListTasks`.
 
@@ -480,7 +497,7 @@ class Heartbeat:
     """I am still here."""
 
 
-ServerMessage: TypeAlias = "Welcome | Ask | Stop | Told | Tasks | Done | Error | Heartbeat"
+ServerMessage: TypeAlias = "Welcome | Ask | Stop | Told | Progress | Tasks | Done | Error | Heartbeat"
 
 CLIENT: Final[Mapping[str, type]] = {
     "hello": Hello, "initiate": Initiate, "declare": Declare, "claim": Claim, "release": Release,
@@ -488,8 +505,8 @@ CLIENT: Final[Mapping[str, type]] = {
     "retry": Retry, "undo": Undo, "remove": Remove, "list": ListTasks,
 }  # fmt: skip
 SERVER: Final[Mapping[str, type]] = {
-    "welcome": Welcome, "ask": Ask, "stop": Stop, "notice": Told, "tasks": Tasks, "done": Done, "error": Error,
-    "heartbeat": Heartbeat,
+    "welcome": Welcome, "ask": Ask, "stop": Stop, "notice": Told, "progress": Progress, "tasks": Tasks, "done": Done,
+    "error": Error, "heartbeat": Heartbeat,
 }  # fmt: skip
 """The classes of messages by their ``type``: of a client, and of the server."""
 _NAMES: Final[Mapping[type, str]] = {cls: name for table in (CLIENT, SERVER) for name, cls in table.items()}
@@ -580,6 +597,11 @@ def encode_notice(notice: Notice, *, task: bytes | None = None) -> Message:
         "task": document,
     }
     return Message(orjson.dumps(told), coalescing_key(notice))
+
+
+def encode_progress(notices: Iterable[Notice]) -> Message:
+    """The newest requests for chunks of several uploads, as every listener hears them: a `Progress`."""
+    return Message(orjson.dumps({"type": "progress", "uploads": moved(notices)}))
 
 
 def encode_done(n: int, *, task: bytes | None = None, plan: bytes | None = None) -> Message:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -12,7 +14,16 @@ from ..errors import UploadError
 from ..notices import Notice, NoticeKind
 from ..tasks import UploadTask, to_dict
 
-__all__ = ["JSONLimits", "Message", "MessageError", "coalescing_key", "encode_task", "key_matches", "parse_object"]
+__all__ = [
+    "JSONLimits",
+    "Message",
+    "MessageError",
+    "coalescing_key",
+    "encode_task",
+    "key_matches",
+    "moved",
+    "parse_object",
+]
 
 
 class MessageError(UploadError):
@@ -48,9 +59,9 @@ class Message:
     key: str | None = None
     binary: bool = False
 
-    @property
+    @cached_property
     def text(self) -> str:
-        """The payload of a text frame."""
+        """The payload of a text frame, decoded once for all that hear it."""
         return self.payload.decode()
 
 
@@ -132,6 +143,15 @@ def coalescing_key(notice: Notice) -> str | None:
     Changes of state, and errors, are never left out.
     """
     return f"progress {notice.uploadid}" if notice.kind is NoticeKind.CHUNK_REQUEST else None
+
+
+def moved(notices: Iterable[Notice]) -> list[dict[str, str | int | None]]:
+    """What a board shows of uploads that have got more bytes and are the same otherwise, as JSON values."""
+    return [
+        {"id": task.id, "uid": task.uid, "offset": task.offset, "filesize": task.filesize}
+        for notice in notices
+        if (task := notice.task) is not None
+    ]
 
 
 def key_matches(expected: str | None, given: str | None) -> bool:

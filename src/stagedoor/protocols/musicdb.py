@@ -1,14 +1,15 @@
 """The JSON dialect of MusicDB's own web client.
 
 `parse_packet` reads a packet, `parse_call` makes a typed call of it, `answer` encodes what a function returned, and
-`encode_notice` what happened, once for all listeners. A packet is an object with ``method``, ``fncname``, ``fncsig``,
+`encode_notice` what happened, once for all listeners. The list of uploads that goes with most notifications is put in
+when they are sent (`Listing`). A packet is an object with ``method``, ``fncname``, ``fncsig``,
 ``arguments``, ``pass`` and ``key``; a chunk is a string of hexadecimal digits and carries no offset.
 """
 
 from __future__ import annotations
 
 import binascii
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
@@ -29,11 +30,13 @@ __all__ = [
     "InitiateUpload",
     "IntegrateUpload",
     "Limits",
+    "Listing",
     "Method",
     "Packet",
     "RemoveUpload",
     "UploadChunk",
     "answer",
+    "broadcast_uploads",
     "encode_notice",
     "encode_uploads",
     "key_matches",
@@ -262,6 +265,27 @@ def waits_for_annotation(task: UploadTask) -> bool:
 # ── answers and notices ───────────────────────────────────────────────────────────────────────────────────────
 
 
+@frozen(eq=False)
+class Listing(Message):
+    """A message with a list of uploads, without the list: it is large, and nobody wants one of yesterday.
+
+    Attributes:
+        gap: Where it belongs in the payload.
+    """
+
+    gap: int = 0
+
+    def filled(self, uploadslist: bytes) -> bytes:
+        """The payload with what `encode_uploads` made."""
+        return b"".join((self.payload[: self.gap], uploadslist, self.payload[self.gap :]))
+
+
+def broadcast_uploads(packet: Packet) -> Listing:
+    """What ``GetUploads`` returned, for everybody."""
+    head = _encode("broadcast", packet.fncname, packet.fncsig, None, None).removesuffix(_NOTHING)
+    return Listing(b'%b,"pass":%b}' % (head, orjson.dumps(packet.pass_)), gap=len(head))
+
+
 def answer(packet: Packet, result: JSON | bytes) -> Message | None:
     """What a function returned, for the caller of a ``request`` or for everybody after a ``broadcast``.
 
@@ -292,15 +316,12 @@ def encode_uploads(tasks: Iterable[UploadTask | tuple[str, bytes]]) -> bytes:
     return b"{" + b",".join(b'"%b":[%b]' % (name.encode(), b",".join(found)) for name, found in lists.items()) + b"}"
 
 
-def encode_notice(
-    notice: Notice, *, chunk_size: int, uploadslist: Callable[[], bytes], task: bytes | None = None
-) -> Message:
-    """A notice as every listener hears it.
+def encode_notice(notice: Notice, *, chunk_size: int, task: bytes | None = None) -> Message:
+    """A notice as every listener hears it; everything but a ``ChunkRequest`` is a `Listing`.
 
     Args:
         notice: What happened.
         chunk_size: The chunk size that clients are advised to use; the specification has it in every notification.
-        uploadslist: Gives what `encode_uploads` made; called for everything but a ``ChunkRequest``.
         task: From `messages.encode_task`, if it was made earlier.
     """
     now = notice.task
@@ -316,13 +337,21 @@ def encode_notice(
         "message": None if notice.message is None else _unicode(notice.message),
         "uploadtask": document,
     }
-    if notice.kind is not NoticeKind.CHUNK_REQUEST:
-        data["uploadslist"] = orjson.Fragment(uploadslist())
-    return Message(_encode("notification", "MusicDB:Upload", notice.kind.value, data, None), coalescing_key(notice))
+    encoded = _encode("notification", "MusicDB:Upload", notice.kind.value, data, None)
+    if notice.kind is NoticeKind.CHUNK_REQUEST:
+        return Message(encoded, coalescing_key(notice))
+    head = encoded.removesuffix(_END) + b',"uploadslist":'
+    return Listing(head + _END, gap=len(head))
 
 
 def _encode(method: str, fncname: str, fncsig: object, arguments: object, pass_: object) -> bytes:
     return orjson.dumps({"method": method, "fncname": fncname, "fncsig": fncsig, "arguments": arguments, "pass": pass_})
+
+
+_END: Final = b'},"pass":null}'
+"""Of a notification, behind the last member of its data."""
+_NOTHING: Final = b'null,"pass":null}'
+"""Of a message whose arguments are nothing."""
 
 
 def _unicode(text: str) -> str:

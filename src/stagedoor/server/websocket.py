@@ -24,17 +24,17 @@ import logging
 from collections.abc import Callable
 
 from ..errors import UploadError
-from ..notices import Notice
 from ..protocols import musicdb
 from ..protocols.fields import collect
 from ..protocols.messages import JSONLimits, MessageError, parse_object
 from ..settings import Settings
 from .core import Core
 from .http import Receive, Scope, Send, trust_of
+from .hub import SILENCE
 from .sockets.binary import Binary, teller
 from .sockets.board import Board, Documents
 from .sockets.connection import Connection, Dialect
-from .sockets.musicdb import MusicDB, hold_back
+from .sockets.musicdb import UNDECIDED, MusicDB
 
 __all__ = ["Sockets", "largest_message"]
 
@@ -53,10 +53,6 @@ def largest_message(settings: Settings) -> int:
         max_annotation_depth=settings.max_annotation_depth,
     )
     return limits.json.max_bytes
-
-
-def _silence(notice: Notice) -> None:
-    """The encoder of those who may not be told anything yet."""
 
 
 class Sockets:
@@ -97,7 +93,7 @@ class Sockets:
             return
 
     async def _serve(self, receive: Receive, send: Send, trust: Callable[[], None]) -> None:
-        overheard = _silence if self._core.config.keys else hold_back
+        overheard = SILENCE if self._core.config.keys else UNDECIDED
         connection = Connection(self._core, receive, send, self._choose, overheard, trust)
         self._connections.add(connection)
         try:

@@ -20,7 +20,7 @@ from ... import __version__
 from ...protocols import frames
 from ...protocols.problems import PROBLEM_TYPE
 from . import TABLE
-from .events import Reset, Told
+from .events import Progress, Reset, Told
 from .routes import Param, Reply, Route
 from .schemas import Schemas, sentences
 from .uploads import task_schema
@@ -167,7 +167,9 @@ def asyncapi() -> dict[str, Any]:
     """The AsyncAPI 3.0 document of events and of the WebSocket's own dialect, as plain JSON values."""
     schemas = Schemas()
     task_schema(schemas)
-    events = {name: _event(name, cls, schemas) for name, cls in (("notice", Told), ("reset", Reset))}
+    events = {
+        name: _event(name, cls, schemas) for name, cls in (("notice", Told), ("progress", Progress), ("reset", Reset))
+    }
     events["overrun"] = {
         "name": "overrun",
         "summary": "The client did not keep up; connect again.",

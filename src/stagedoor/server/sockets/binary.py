@@ -29,7 +29,7 @@ from ...protocols import frames
 from ...protocols.messages import Message, MessageError, encode_task
 from ...tasks import Offer, Plan, UploadTask, thaw
 from ..concatenation import refuse_final
-from ..hub import Encoder
+from ..hub import SILENCE, Encoder
 from .board import Documents
 from .connection import Connection, Told
 
@@ -54,11 +54,7 @@ def teller(documents: Documents) -> Encoder:
         message = frames.encode_notice(notice, task=None if notice.task is None else documents.of(notice.task))
         return Told(message.payload, message.key, notice=notice)
 
-    return encode
-
-
-def _nothing(notice: Notice) -> None:
-    """The encoder of those who have not said hello."""
+    return Encoder(encode, frames.encode_progress)
 
 
 @define(eq=False)
@@ -111,7 +107,7 @@ class Binary:
         self._by_id: dict[str, _Flow] = {}
         self._handles = 0
         self._slow: set[asyncio.Task[None]] = set()
-        connection.listener.retune(_nothing)
+        connection.listener.retune(SILENCE)
 
     @property
     def encoder(self) -> Encoder:

@@ -1,10 +1,11 @@
 """What MusicDB's client shows: the list of uploads that goes with every notification, made once for all who listen.
 
 The list is kept in memory and follows the notices; the store is asked once, when the first client comes. It holds the
-uploads that changed last, up to `LIST` bytes of JSON: some hundred. An album's task may take tens of kilobytes, uploads
-are kept for a month, and the list goes to every client with each change of state: with thousands of uploads a complete
-one would be megabytes a notification. ``GetUploads`` returns all of them, up to `EVERYTHING` bytes, newest first as
-well. Whoever needs more takes pages, from the other dialect or from the API.
+uploads that changed last, up to `LIST` bytes of JSON: a hundred or more. An album's task may take tens of kilobytes,
+uploads are kept for a month, and the list goes to every client with each change of state: with thousands of uploads a
+complete one would be megabytes a notification. A notification that waits is without it: it gets the newest when it is
+sent, and all that are sent before the next change share one text. ``GetUploads`` returns all uploads, up to
+`EVERYTHING` bytes, newest first as well. Whoever needs more takes pages, from the other dialect or from the API.
 
 An upload that is being removed is in no list: its id is not valid any more, and nobody would hear when it is gone.
 """
@@ -17,20 +18,27 @@ from collections.abc import Iterable
 from operator import attrgetter
 from typing import Final
 
+from attrs import frozen
+
 from ...lifecycle import State
 from ...notices import Notice
-from ...protocols.messages import encode_task
-from ...protocols.musicdb import encode_notice, encode_uploads
+from ...protocols.messages import Message, encode_task
+from ...protocols.musicdb import Listing, Packet, answer, broadcast_uploads, encode_notice, encode_uploads
 from ...tasks import UploadTask
 from ..core import Core
+from ..hub import Encoder
 from .connection import Told
 
 __all__ = ["EVERYTHING", "LIST", "Board", "Documents"]
 
-LIST: Final = 512 << 10
+LIST: Final = 128 << 10
 """Bytes of JSON of the tasks in a list that goes with a notification."""
-EVERYTHING: Final = 32 << 20
+EVERYTHING: Final = 4 << 20
 """Bytes of JSON of the tasks in an answer to ``GetUploads``."""
+_TEXTS: Final = 16
+"""Messages whose texts with the list are kept: a burst goes to one listener after the other."""
+_LEAST: Final = 256
+"""No task takes fewer bytes of JSON."""
 
 
 class Documents:
@@ -46,6 +54,19 @@ class Documents:
             self._document = encode_task(task)
             self._task = task
         return self._document
+
+
+@frozen(eq=False, kw_only=True)
+class _Listed(Told):
+    """A message that gets the list of uploads when it is sent."""
+
+    listing: Listing
+    board: Board
+
+    @property
+    def text(self) -> str:
+        """With the list as it is now."""
+        return self.board.text_of(self.listing)
 
 
 class _Entry:
@@ -65,6 +86,9 @@ class Board:
         core: The server.
         documents: Shared with the other dialect.
         size: Bytes of a list, see `LIST`.
+
+    Attributes:
+        encoder: Of MusicDB's dialect.
     """
 
     def __init__(self, core: Core, documents: Documents, *, size: int = LIST) -> None:
@@ -75,6 +99,9 @@ class Board:
         self._entries: dict[str, _Entry | None] = {}  # the newest last; `None` for what is gone, while it is filled
         self._filling: asyncio.Task[None] | None = None
         self._list: bytes | None = None
+        self._former = encode_uploads(())  # what those hear who are told after the last one has left
+        self._texts: dict[Listing, str] = {}
+        self.encoder = Encoder(self.encode)
         self._collecting: asyncio.Task[bytes] | None = None
         core.hub.tap(self._note)
 
@@ -91,7 +118,9 @@ class Board:
             raise
 
     def leave(self) -> None:
-        """A client needs it no more; without any, nothing is kept."""
+        """A client needs it no more; without any, nothing is kept but the list itself."""
+        if self._users == 1:
+            self._former = self.uploadslist()
         self._users -= 1
         if not self._users:
             self._entries, self._list, self._filling = {}, None, None
@@ -105,13 +134,33 @@ class Board:
         message = encode_notice(
             notice,
             chunk_size=self._core.uploads.settings.chunk_size,
-            uploadslist=self.uploadslist,
             task=None if notice.task is None else self._documents.of(notice.task),
         )
+        if isinstance(message, Listing):
+            return self._listed(message, notice)
         return Told(message.payload, message.key, notice=notice)
+
+    def broadcast(self, packet: Packet) -> Told:
+        """What a client lets everybody have of ``GetUploads``: the list that goes with notifications."""
+        return self._listed(broadcast_uploads(packet))
+
+    def _listed(self, listing: Listing, notice: Notice | None = None) -> Told:
+        return _Listed(listing.payload, listing.key, notice=notice, listing=listing, board=self)
+
+    def text_of(self, listing: Listing) -> str:
+        """A message with the newest list."""
+        text = self._texts.get(listing)
+        if text is None:
+            text = listing.filled(self.uploadslist()).decode()
+            if len(self._texts) >= _TEXTS:
+                del self._texts[next(iter(self._texts))]
+            self._texts[listing] = text
+        return text
 
     def uploadslist(self) -> bytes:
         """The uploads that changed last, as `encode_uploads` makes them."""
+        if not self._users or self._filling is not None:
+            return self._former
         if self._list is None:
             chosen, size = list[_Entry](), 0
             while self._entries:
@@ -129,12 +178,12 @@ class Board:
             self._list = _in_order((entry.task, entry.document or b"") for entry in chosen)
         return self._list
 
-    async def everything(self) -> bytes:
-        """All uploads, for ``GetUploads``; several who ask at a time share one answer."""
+    async def everything(self, packet: Packet) -> Message:
+        """All uploads, as the answer to ``GetUploads``; several who ask at a time share what is read for it."""
         if self._collecting is None:
             self._collecting = asyncio.create_task(self._core.read(self._collect_all))
             self._collecting.add_done_callback(self._collected)
-        return await asyncio.shield(self._collecting)
+        return await self._core.read(_answer, packet, await asyncio.shield(self._collecting))
 
     def _collect_all(self) -> bytes:
         return _in_order(self._newest(EVERYTHING))
@@ -148,11 +197,14 @@ class Board:
         if not self._users:
             return
         self._list = None
+        self._texts.clear()
         self._entries.pop(notice.uploadid, None)
         if notice.task is not None and notice.task.state is not State.REMOVE:
             self._entries[notice.uploadid] = _Entry(notice.task)
         elif self._filling is not None:
             self._entries[notice.uploadid] = None
+        if len(self._entries) > self._size // _LEAST + 1 and self._filling is None:  # more cannot be in a list
+            del self._entries[next(iter(self._entries))]
 
     async def _fill(self) -> None:
         found = await self._core.read(self._newest, self._size)
@@ -164,6 +216,7 @@ class Board:
         }
         entries.update((key, entry) for key, entry in self._entries.items() if entry is not None)
         self._entries, self._list, self._filling = entries, None, None
+        self._texts.clear()
 
     def _newest(self, size: int) -> list[tuple[UploadTask, bytes]]:
         """The uploads that changed last, newest first, up to so many bytes; in any thread."""
@@ -182,7 +235,12 @@ class Board:
         return found
 
 
-_LEAST: Final = 256
+def _answer(packet: Packet, uploads: bytes) -> Message:
+    """In a thread: it may be large, and is made into text here."""
+    message = answer(packet, uploads)
+    assert message is not None, "it was a request"
+    message.text  # noqa: B018  -- kept in it
+    return message
 
 
 def _in_order(tasks: Iterable[tuple[UploadTask, bytes]]) -> bytes:

@@ -21,6 +21,8 @@ log = logging.getLogger("stagedoor.server")
 
 _WAITING: Final = 32
 """Messages that may wait for a client before the next of its own is read: answers must not pile up."""
+_WAITING_BYTES: Final = 4 << 20
+"""Bytes of the same: the largest answers are as large, and so no more than two of them wait."""
 _TURN: Final = 8
 """Messages of one client in a row before the others have their turn; each is handled in well under a millisecond."""
 _FAREWELL: Final = 5.0
@@ -239,15 +241,17 @@ class Connection:
             if self.dialect is not None:
                 await self.dialect.take(frame)
             del frame  # it may be large, and the next one may be long in coming
-            await self.listener.room(_WAITING)
+            await self.listener.room(_WAITING, _WAITING_BYTES)
             row += 1
             if row % _TURN == 0:  # `receive` does not wait when something is there
                 await asyncio.sleep(0)
 
     async def _write(self) -> None:
         while messages := await self.listener.messages():
-            for message in messages:
+            for row, message in enumerate(messages, 1):
                 await self._transmit(message)
+                if row % _TURN == 0:  # `send` does not wait while the transport takes more
+                    await asyncio.sleep(0)
 
     async def _transmit(self, message: Message) -> None:
         if self.dialect is not None and isinstance(message, Told) and message.notice is not None:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import orjson
-from attrs import define, field
+from attrs import define, evolve, field
 
 from ...errors import OffsetMismatch, Refused, StorageFull, TaskNotFound, UploadError
 from ...lifecycle import State
 from ...notices import Notice, NoticeKind
-from ...protocols.messages import Message, MessageError
+from ...protocols.messages import Message, MessageError, coalescing_key
 from ...protocols.musicdb import (
     HEARTBEAT,
     AnnotateUpload,
@@ -40,10 +39,11 @@ from ...protocols.musicdb import (
 from ...protocols.tus import final_upload
 from ...tasks import UploadTask
 from ..concatenation import is_final
+from ..hub import Encoder
 from .board import Board
 from .connection import Connection, Told
 
-__all__ = ["MusicDB", "hold_back"]
+__all__ = ["UNDECIDED", "MusicDB"]
 
 _INLINE: Final = 1 << 20
 """Characters of a packet that are read in line: 2 ms for MusicDB's own chunks. Larger ones are read in a thread."""
@@ -58,10 +58,12 @@ _UNFINISHED: Final = (State.WAITFORCHUNK, State.UPLOADFAILED)
 _Read: TypeAlias = "tuple[Packet, Call | UploadError]"
 
 
-def hold_back(notice: Notice) -> Told:
-    """The encoder of those whose dialect is not known yet: the notice itself, to be encoded later."""
-    key = f"progress {notice.uploadid}" if notice.kind is NoticeKind.CHUNK_REQUEST else None
-    return Told(b"", key, notice=notice)
+def _hold_back(notice: Notice) -> Told:
+    return Told(b"", coalescing_key(notice), notice=notice)
+
+
+UNDECIDED: Final = Encoder(_hold_back)
+"""Of those whose dialect is not known yet: the notice itself, to be encoded later."""
 
 
 @define(eq=False)
@@ -102,9 +104,9 @@ class MusicDB:
         self._closed = False
 
     @property
-    def encoder(self) -> Callable[[Notice], Told]:
+    def encoder(self) -> Encoder:
         """See `Dialect`."""
-        return self._board.encode
+        return self._board.encoder
 
     @property
     def heartbeat(self) -> Message:
@@ -120,8 +122,8 @@ class MusicDB:
 
     async def _begin(self) -> None:
         listener = self._connection.listener
-        if listener.encoder is not hold_back:
-            listener.retune(hold_back)
+        if listener.encoder is not UNDECIDED:
+            listener.retune(UNDECIDED)
         await self._board.enter()
         if self._closed:
             self._board.leave()
@@ -138,8 +140,7 @@ class MusicDB:
         """See `Dialect`."""
         self._closed = True
         for uploadid in tuple(self._files):
-            self._core.release(self._core.uploads, uploadid, self._lost)
-        self._files.clear()
+            self._forget(uploadid)
         if self._entered:
             self._entered = False
             self._board.leave()
@@ -182,20 +183,20 @@ class MusicDB:
         self._connection.trust()
         await self.begin()
         packet, call = read
-        result: bytes | None = None
+        message: Message | None = None
         done = False
         uploadid = _id_of(packet)
         try:
             if isinstance(call, UploadError):
                 raise call
-            result = await self._do(packet, call)
+            message = await self._do(packet, call)
             done = True
         except (TaskNotFound, StorageFull):
             pass  # the engine has told everybody
         except UploadError as error:
             if not isinstance(call, InitiateUpload):  # of these the engine has told everybody
                 self._refuse(uploadid, error)
-        message = answer(packet, result)
+        message = message or answer(packet, None)
         if message is None:
             return
         if packet.method is Method.BROADCAST and done:  # what was refused concerns nobody else
@@ -216,7 +217,8 @@ class MusicDB:
         except UploadError as error:
             return packet, error
 
-    async def _do(self, packet: Packet, call: Call) -> bytes | None:
+    async def _do(self, packet: Packet, call: Call) -> Message | None:
+        """Do what is asked for; the answer, where there is more to say than that it is done."""
         core, uploads = self._core, self._core.uploads
         match call:
             case InitiateUpload():
@@ -225,8 +227,9 @@ class MusicDB:
                 await self._chunk(call)
             case GetUploads():
                 if packet.method is Method.REQUEST:
-                    return await self._board.everything()
-                return self._board.uploadslist()
+                    return await self._board.everything(packet)
+                if packet.method is Method.BROADCAST:
+                    return self._board.broadcast(packet)
             case AnnotateUpload():
                 await core.event(call.uploadid, uploads.annotate, call.uploadid, call.annotations)
             case IntegrateUpload():
@@ -240,11 +243,13 @@ class MusicDB:
         # Before the engine asks for the first chunk: what is sent to the client has to be remembered.
         known = uploadid in self._files
         file = self._files.setdefault(uploadid, _File())
+        self._connection.listener.follow(uploadid)
         try:
             task = await core.event(uploadid, core.uploads.initiate, call.offer)
         except UploadError:
             if not known:
                 self._files.pop(uploadid, None)
+                self._connection.listener.unfollow(uploadid)
             raise
         if is_final(task):  # which the engine does not mind
             self._forget(uploadid)
@@ -291,6 +296,7 @@ class MusicDB:
 
     def _forget(self, uploadid: str) -> None:
         self._files.pop(uploadid, None)
+        self._connection.listener.unfollow(uploadid)
         self._core.release(self._core.uploads, uploadid, self._lost)
 
     def _refuse(self, uploadid: str, error: UploadError) -> None:
@@ -302,8 +308,7 @@ class MusicDB:
             except UploadError:  # it is no id at all
                 task = None
         notice = Notice(NoticeKind.INTERNAL_ERROR, uploadid, task, error.sentence, error.code)
-        told = self._board.encode(notice)
-        self._connection.say(Message(told.payload))
+        self._connection.say(evolve(self._board.encode(notice), notice=None))
 
 
 def _stands(task: UploadTask | None) -> int:
