@@ -7,7 +7,7 @@ const TASKS = 64; // whole tasks that are remembered
 const SMOOTH = 3000; // milliseconds over which speed is smoothed
 const STILL = 1500; // without a word of progress, before the speed is taken to fall
 const LISTING_AGAIN = 2000;
-const DUE = { uploadcomplete: "preprocess", startimport: "import_", importartwork: "import_artwork" };
+const DUE = { uploadcomplete: "preprocess", startimport: "import_", importartwork: "import_artwork", remove: "remove" };
 
 /**
  * Event "change", once a frame at most: `detail` has the sets of ids `changed`, `added` and `removed`.
@@ -251,7 +251,7 @@ export class Store extends EventTarget {
 export function lineOf(task) {
   const names = {};
   for (const key of ["artistname", "albumname", "name"]) {
-    if (typeof task.annotations[key] === "string") names[key] = task.annotations[key].slice(0, 200);
+    if (typeof task.annotations[key] === "string") names[key] = [...task.annotations[key]].slice(0, 200).join("");
   }
   const { id, uid, state, contenttype, mimetype, filesize, offset, revision, created, updated, message, code } = task;
   const open = task.findings.filter((finding) => finding.severity === "hold" && !answered(finding, task.annotations));
