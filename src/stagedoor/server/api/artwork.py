@@ -16,16 +16,20 @@ from attrs import frozen
 
 from ...adapters.local import LocalTree
 from ...engine import Uploads
+from ...errors import DataLost, StorageError
 from ...protocols.fields import Answer
 from ...protocols.problems import WireError
+from ...session import PLANNING_STATES
 from ...tasks import UploadTask
 from ..core import Core
 from ..http import Request, Send
 from .conditions import is_fresh
 
-__all__ = ["Picture", "find_thumbnail", "open_picture", "send_picture"]
+__all__ = ["Picture", "answer_picture", "find_thumbnail", "open_picture", "read_cover", "send_picture"]
 
 _PIECE: Final = 256 << 10
+_LARGEST: Final = 8 << 20
+"""Bytes of a cover that is shown as it was sent."""
 _TYPES: Final = {"jpg": "image/jpeg", "jpeg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 
 
@@ -123,13 +127,7 @@ async def send_picture(core: Core, path: str, request: Request, send: Send) -> A
     """
     picture = await core.read(open_picture, artwork_root(core.uploads), path)
     try:
-        fields: tuple[tuple[str, str], ...] = (
-            ("Content-Type", picture.type),
-            ("ETag", picture.etag),
-            ("Cache-Control", "private, no-cache"),
-            ("Content-Security-Policy", "default-src 'none'; sandbox"),
-            ("Content-Disposition", "inline"),
-        )
+        fields = _fields(picture.type, picture.etag)
         if is_fresh(request, picture.etag):
             return Answer(304, fields)
         fields = (*fields, ("Content-Length", str(picture.size)))
@@ -149,6 +147,35 @@ async def send_picture(core: Core, path: str, request: Request, send: Send) -> A
         return None
     finally:
         os.close(picture.fd)
+
+
+def _fields(kind: str, etag: str) -> tuple[tuple[str, str], ...]:
+    return (
+        ("Content-Type", kind),
+        ("ETag", etag),
+        ("Cache-Control", "private, no-cache"),
+        ("Content-Security-Policy", "default-src 'none'; sandbox"),
+        ("Content-Disposition", "inline"),
+    )
+
+
+def read_cover(uploads: Uploads, task: UploadTask) -> bytes | None:
+    """A cover as it was sent, once pre-processing has decoded the whole of it; ``None`` for anything else."""
+    fine = task.state in PLANNING_STATES and task.contenttype == "artwork" and "kind" in task.content
+    if not fine or not 0 < (task.filesize or 0) <= _LARGEST:
+        return None
+    try:
+        with uploads.ports.bytes.open(task.key) as file:
+            data = file.read(_LARGEST)
+    except (DataLost, StorageError):  # it is being removed, or the disk is bad: others tell of that
+        return None
+    return data if _sniffed(data[:12]) else None
+
+
+def answer_picture(data: bytes, etag: str, request: Request) -> Answer:
+    """Answer with a picture that is in memory."""
+    fields = _fields(_sniffed(data[:12]) or "application/octet-stream", etag)
+    return Answer(304, fields) if is_fresh(request, etag) else Answer(200, fields, data)
 
 
 def find_thumbnail(uploads: Uploads, task: UploadTask) -> str | None:

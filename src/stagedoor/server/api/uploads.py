@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from attrs import frozen
 
 from ...diagrams import svg
 from ...engine import Uploads
-from ...errors import TaskNotFound
+from ...errors import StorageError, TaskNotFound
 from ...explain import Explanation, explain
 from ...lifecycle import ROWS, By, Kind, State, Trigger
 from ...protocols.fields import Answer, media_type, number
 from ...protocols.messages import encode_task
 from ...protocols.offers import guess_contenttype, new_id
 from ...protocols.problems import WireError
+from ...session import PLANNING_STATES
 from ...tasks import Event, Offer, Plan, Step, UploadTask
 from ..concatenation import refuse_final
 from ..core import Core
 from ..http import Request, Send
-from .artwork import find_thumbnail, send_picture
+from .artwork import answer_picture, find_thumbnail, read_cover, send_picture
 from .board import LISTED, Board, Line, line_of
 from .routes import ID, Call, Handler, Media, Param, Reply, Route, Schema, json_answer
 from .schemas import Schemas, plain
@@ -101,6 +103,15 @@ def _history_schema(schemas: Schemas) -> dict[str, Any]:
         "properties": {"history": {"type": "array", "items": schemas.of(Event)}},
         "required": ["history"],
     }
+
+
+def _plan_schema(schemas: Schemas) -> dict[str, Any]:
+    taken = {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "Which of its files have names that are taken now, as root/path; empty once it is carried out.",
+    }
+    return schemas.of(Plan, name="Outlook", more={"taken": taken})
 
 
 def _of(cls: type) -> Schema:
@@ -291,7 +302,7 @@ UPLOADS: Final[tuple[Route, ...]] = (
         "What integration would do, or did. Nothing is touched.",
         tag="uploads",
         inside=(ID,),
-        replies=(Reply(200, "The plan.", (Media(schema=_of(Plan)),)),),
+        replies=(Reply(200, "The plan.", (Media(schema=_plan_schema),)),),
         problems=(404, 409, 422, 503),
     ),
     Route(
@@ -328,7 +339,8 @@ UPLOADS: Final[tuple[Route, ...]] = (
         "GET",
         "/api/uploads/{id}/thumbnail",
         "thumbnail",
-        "A small picture of what an upload brought, once its artwork is there.",
+        "A small picture of what an upload brought, once its artwork is there.\n\n"
+        "Of a cover that was found fine and waits for its import: what was sent, if it has at most 8 MiB.",
         tag="uploads",
         inside=(ID,),
         replies=(Reply(200, "The picture.", tuple(Media(f"image/{kind}") for kind in ("jpeg", "png", "webp"))),),
@@ -410,8 +422,15 @@ class UploadRoutes:
         return _task(await self._find(call["id"]))
 
     async def _plan(self, call: Call, send: Send) -> Answer:
-        await self._find(call["id"])
-        return json_answer(plain(await self._core.step(call["id"], self._uploads.plan, call["id"])))
+        task = await self._find(call["id"])
+
+        def plan() -> dict[str, Any]:
+            found = self._uploads.plan(task.id)
+            # What is on record is being carried out, or was: files of its own are in nobody's way.
+            ahead = task.state in PLANNING_STATES and found != task.plan
+            return {**plain(found), "taken": list(_taken(self._uploads, found)) if ahead else []}
+
+        return json_answer(await self._core.step(task.id, plan))
 
     async def _history(self, call: Call, send: Send) -> Answer:
         return json_answer({"history": plain((await self._find(call["id"])).history)})
@@ -431,6 +450,8 @@ class UploadRoutes:
     async def _thumbnail(self, call: Call, send: Send) -> Answer | None:
         task = await self._find(call["id"])
         path = await self._core.read(find_thumbnail, self._uploads, task)
+        if path is None and (sent := await self._core.read(read_cover, self._uploads, task)) is not None:
+            return answer_picture(sent, etag_of(task), call.request)
         if path is None:
             raise WireError(f"There is no picture of {task.id} (yet).", status=404, code="no_picture")
         return await send_picture(self._core, path, call.request, send)
@@ -529,6 +550,14 @@ def _offer_of(call: Call, request: Request) -> Offer:
         sha1=call["sha1"],
         mimetype=mimetype,
     )
+
+
+def _taken(uploads: Uploads, plan: Plan) -> Iterator[str]:
+    for file in (*plan.files, *plan.artwork):
+        tree = uploads.ports.trees.get(file.root)
+        with suppress(StorageError):  # whoever plans says what is wrong there
+            if tree is not None and tree.exists(file.path):
+                yield f"{file.root}/{file.path}"
 
 
 def _check_match(wanted: str, task: UploadTask | None) -> None:
