@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stagedoor.lifecycle import State
+from stagedoor.tasks import JSON
 from stagedoor.testing import media, sounds
 from stagedoor.testing.pictures import picture
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
 MARKUP = "<img src=x onerror=window.pwned=1>"
-NAMES = {"artistname": "Blender Foundation", "name": "Big Buck Bunny", "release": 2008}
+NAMES: dict[str, JSON] = {"artistname": "Blender Foundation", "name": "Big Buck Bunny", "release": 2008}
 
 
 @pytest.fixture(scope="module")
@@ -317,8 +318,35 @@ def test_the_tree_is_walked_by_keyboard_and_keeps_its_place(stage: Stage) -> Non
     close(page)
 
 
+def test_news_that_comes_twice_loses_no_plan(stage: Stage) -> None:
+    """An answer and the notice of the same change are two documents of one revision."""
+    uploadid = stage.send(clip(13), "g.mp4", "video", artistname="Twice", name="Told", release="1999")
+    page = stage.card(uploadid)
+    act(page, "import").wait_for()
+    held: list[Any] = []
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/explain") else None)
+    page.route("**/explain", lambda route: held.append(route), times=1)
+    with page.expect_request("**/explain"):
+        stage.uploads.annotate(uploadid, name="Told Again")
+    page.evaluate(
+        """async (id) => {
+          const { api } = document.querySelector("upload-card").app;
+          const detail = { task: await api.get(`api/uploads/${id}`), said: "" };
+          document.querySelector("annotation-form").dispatchEvent(new CustomEvent("saved", { detail }));
+        }""",
+        uploadid,
+    )
+    assert held
+    for route in held:
+        route.continue_()
+    page.locator("plan-tree .path", has_text="Told Again").last.wait_for()
+    assert len(asked) == 1, "it was shown by what was asked first, and not by the look of each minute"
+    close(page)
+
+
 def test_the_plan_tells_which_names_are_taken(stage: Stage) -> None:
-    names = {"artistname": "Taken", "name": "Name", "release": 2001}
+    names: dict[str, JSON] = {"artistname": "Taken", "name": "Name", "release": 2001}
     stage.bring(stage.send(clip(9), "d.mp4", "video", **names))
     uploadid = stage.send(clip(10), "e.mp4", "video", **names)
 

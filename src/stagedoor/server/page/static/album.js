@@ -42,6 +42,7 @@ export function summary(task) {
 class AlbumView extends HTMLElement {
   app = null;
   #task = null;
+  #artist = "";
 
   connectedCallback() {
     if (this.table) return;
@@ -67,6 +68,7 @@ class AlbumView extends HTMLElement {
   show({ task, problems }) {
     this.#task = task;
     const songs = songsOf(task);
+    this.#artist = task.annotations.artistname || task.content.guess?.artistname;
     reveal(this, songs.length > 0);
     if (!songs.length) return;
     const { cover, left_out: left = [] } = task.content;
@@ -118,7 +120,8 @@ class AlbumView extends HTMLElement {
     row.classList.toggle("skipped", skip || Boolean(track.problem) || Boolean(twin));
     say(number, line.number ? String(line.number) : "–");
     say(title.querySelector(".song-title"), line.title);
-    say(title.querySelector(".song-artist"), line.artist);
+    // Of the album's own artist nobody needs to read in each line.
+    say(title.querySelector(".song-artist"), line.artist === this.#artist ? "" : line.artist);
     const marks = [
       track.problem && { look: "failed", text: "cannot be used" },
       skip && { look: "gone", text: "left out" },

@@ -47,7 +47,7 @@ function phases(task) {
     integrated: 3, startimport: 3, importfailed: 3, importartwork: 3, importcomplete: 4,
   }[task.state] ?? -1;
   const failed = state(task.state).look === "failed";
-  return ["Sent", "Checked", "Placed", "In the library"].map((text, index) => {
+  return ["Send", "Check", "Place", "Import"].map((text, index) => {
     const how = index < at ? "done" : index === at ? (failed ? "failed" : "now") : "";
     return { text, how };
   });
@@ -256,7 +256,8 @@ export class UploadCard extends HTMLElement {
       quietly(this.app.api.get(`${path}/explain`)),
       PLANNING.has(task.state) ? quietly(this.app.api.get(`${path}/plan`)) : { value: task.plan },
     ]);
-    if (mine !== this.#asked || task !== this.#task) return;
+    // The same revision may have come once more meanwhile, from the store: it is the same upload all the same.
+    if (mine !== this.#asked || mine !== `${this.#task?.uid}.${this.#task?.revision}`) return;
     if (explained.problem || planned.problem) this.#asked = "";
     if (explained.value) this.#explanation = explained.value;
     this.#plan = planned.problem ? null : planned.value;

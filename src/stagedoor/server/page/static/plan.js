@@ -125,9 +125,13 @@ class PlanTree extends HTMLElement {
           "div",
           { class: "leaf" },
           icon("file"),
-          el("span", { class: "path" }, name),
-          file.size !== null && el("span", { class: "quiet small numbers" }, bytes(file.size)),
-          look ? el("span", { class: "chip", dataset: { look } }, text) : el("span", { class: "quiet small" }, text),
+          el(
+            "span",
+            { class: "words" },
+            el("span", { class: "path" }, name),
+            file.size !== null && el("span", { class: "quiet small numbers" }, bytes(file.size)),
+            look ? el("span", { class: "chip", dataset: { look } }, text) : el("span", { class: "quiet small" }, text),
+          ),
         ),
       );
     }
@@ -137,7 +141,12 @@ class PlanTree extends HTMLElement {
     return el(
       "li",
       { role: "treeitem", tabIndex: -1, "aria-level": level, "aria-expanded": open, "aria-label": said.join(", "), dataset: { path } },
-      el("div", { class: "leaf folder" }, icon("open"), el("span", { class: "path" }, name), node.fresh && el("span", { class: "quiet small" }, "new folder")),
+      el(
+        "div",
+        { class: "leaf folder" },
+        icon("open"),
+        el("span", { class: "words" }, el("span", { class: "path" }, name), node.fresh && el("span", { class: "quiet small" }, "new folder")),
+      ),
       el("ul", { role: "group", hidden: !open }, inner.map((child) => this.#item(child, level + 1))),
     );
   }
