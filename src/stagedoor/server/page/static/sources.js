@@ -194,6 +194,11 @@ export class Sources extends EventTarget {
     return left;
   }
 
+  /** Whether a page that is loaded again finds the file by itself, or after one click. */
+  restorable(localId) {
+    return Boolean(this.works.get(localId)?.handle);
+  }
+
   /** Asks the person for the file's permission again: only while a click is being handled. */
   async regrant(localId) {
     const source = this.items.get(localId);
