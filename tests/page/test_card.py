@@ -424,6 +424,26 @@ def test_an_upload_that_is_not_there_or_goes_says_so(stage: Stage) -> None:
     close(page)
 
 
+def test_an_upload_that_goes_before_the_list_has_come_is_missed_all_the_same(stage: Stage) -> None:
+    uploadid = stage.send(clip(14), "h.mp4", "video")
+    page = stage.card(uploadid)
+    held: list[Any] = []
+    page.route("**/api/uploads?*", lambda route: held.append(route), times=1)
+    with page.expect_request("**/api/uploads?*"):
+        page.reload()
+    page.locator("upload-card:not([aria-busy]) [data-action=remove]").wait_for()
+    page.locator("#connection", has_text="Live").wait_for()
+    stage.uploads.remove(uploadid)
+    assert stage.uploads.wait(uploadid, timeout=60) is None
+    assert held
+    held[0].continue_()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/explain") else None)
+    page.locator("h1", has_text="“h.mp4” was removed").wait_for()
+    assert asked == [], "it was missed at once, and not by the look of each minute"
+    close(page)
+
+
 # ── for everybody ─────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -198,7 +198,10 @@ export class UploadCard extends HTMLElement {
 
   #hear({ changed, added, removed }) {
     const id = this.uploadid;
+    // One that went before the list had come was never on it, so nobody says that it was taken from there.
+    const missed = this.#task && !this.#gone && this.app.store.ready && !this.app.store.uploads.has(id);
     if (removed.has(id)) this.#vanish();
+    else if (missed) this.#load();
     else if (changed.has(id) || added.has(id)) {
       const line = this.app.store.uploads.get(id);
       const known = this.#task && line && line.uid === this.#task.uid && line.revision <= this.#task.revision;
@@ -246,7 +249,7 @@ export class UploadCard extends HTMLElement {
   /** Explanation and plan of what is shown; what comes late for an older state is dropped. */
   async #ask(anew = false) {
     const task = this.#task;
-    if (!task || this.#gone || task.state === "remove") return;
+    if (!task || this.#gone || task.state === "remove") return undefined;
     const mine = `${task.uid}.${task.revision}`;
     if (mine === this.#asked && !anew) return;
     this.#asked = mine;
@@ -257,12 +260,13 @@ export class UploadCard extends HTMLElement {
       PLANNING.has(task.state) ? quietly(this.app.api.get(`${path}/plan`)) : { value: task.plan },
     ]);
     // The same revision may have come once more meanwhile, from the store: it is the same upload all the same.
-    if (mine !== this.#asked || mine !== `${this.#task?.uid}.${this.#task?.revision}`) return;
+    if (mine !== this.#asked || mine !== `${this.#task?.uid}.${this.#task?.revision}`) return undefined;
+    if (explained.problem?.status === 404) return this.#vanish();
     if (explained.problem || planned.problem) this.#asked = "";
     if (explained.value) this.#explanation = explained.value;
     this.#plan = planned.problem ? null : planned.value;
     this.#planFailure = planned.problem?.message ?? "";
-    this.#render();
+    return this.#render();
   }
 
   // ── building ───────────────────────────────────────────────────────────────────────────────────────────────────────
