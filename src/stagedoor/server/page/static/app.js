@@ -1,4 +1,5 @@
-// The page itself: makes everything, shows the view that the address names, and tells what happens to who cannot see it.
+// The page itself: makes everything, shows the view that the address names, and tells those who cannot see it what
+// happens.
 
 import { Api } from "./api.js";
 import "./board.js";
@@ -38,7 +39,18 @@ function make() {
   const connection = new Connection({ key: settings.key });
   const store = new Store({ connection, api });
   const sources = new Sources({ connection, api, store, keep: new Keep() });
-  return { settings, api, connection, store, sources, confirm, say: tell, complain, attempt, choose: () => board.drop.choose() };
+  return {
+    settings,
+    api,
+    connection,
+    store,
+    sources,
+    confirm,
+    say: tell,
+    complain,
+    attempt,
+    choose: () => board.drop.choose(),
+  };
 }
 
 function start() {
@@ -88,7 +100,9 @@ function route() {
   if (view === "card") showCard(id, came);
   else detail.replaceChildren();
   if (view !== "settings") whole.querySelector("settings-view")?.remove();
-  if (view === "settings" && !whole.querySelector("settings-view")) showWhole(el("settings-view", { class: "stack", app }), "h1");
+  if (view === "settings" && !whole.querySelector("settings-view")) {
+    showWhole(el("settings-view", { class: "stack", app }), "h1");
+  }
   if (view === "key") showKey();
   if (left) board.focusList();
   if (view === "settings") $("to-settings").setAttribute("aria-current", "page");
@@ -123,7 +137,16 @@ function showKey() {
   const wrong = app.settings.key ? "The server does not take this key. Check it, and try again." : "";
   const form = keyForm(app.settings, { wrong, yes: "Open" });
   const text = "Only people with its key can see and send uploads. Ask whoever runs the server for it.";
-  showWhole(el("div", { class: "panel stack key" }, el("h1", {}, "This server asks for a key"), el("p", { class: "quiet" }, text), form), "input");
+  showWhole(
+    el(
+      "div",
+      { class: "panel stack key" },
+      el("h1", {}, "This server asks for a key"),
+      el("p", { class: "quiet" }, text),
+      form,
+    ),
+    "input",
+  );
 }
 
 function useKey() {
@@ -150,7 +173,11 @@ function showStatus() {
   }[status] ?? (since ? [`Offline since ${time}`, "failed"] : ["Connecting …", "working"]);
   say($("connection"), text);
   $("connection").dataset.look = look;
-  offline(since && status !== "key" ? `The server cannot be reached since ${time}. This page tries again by itself, and what this tab sends goes on then.` : "");
+  offline(
+    since && status !== "key"
+      ? `The server cannot be reached since ${time}. This page tries again by itself, and what it sends goes on then.`
+      : "",
+  );
   if ((status === "key") !== ($("views").dataset.view === "key")) route();
   else if (status === "key") showKey();
 }
@@ -158,7 +185,9 @@ function showStatus() {
 function offline(text) {
   const shown = $("offline");
   if (!text) shown?.remove();
-  else if (!shown) $("notices").prepend(el("p", { id: "offline", class: "notice", dataset: { look: "failed" } }, el("span", {}, text)));
+  else if (!shown) $("notices").prepend(
+    el("p", { id: "offline", class: "notice", dataset: { look: "failed" } }, el("span", {}, text)),
+  );
 }
 
 function showTitle() {
@@ -180,11 +209,16 @@ function tellStates(ids) {
     const { text, look } = state(line.state);
     const first = !told.has(id);
     told.set(id, line.state);
-    if (!first && ["asking", "failed", "fine"].includes(look)) news.push({ look, sentence: `${titleOf(line) || line.filename}: ${text}.` });
+    if (!first && ["asking", "failed", "fine"].includes(look)) news.push(
+      { look, sentence: `${titleOf(line) || line.filename}: ${text}.` },
+    );
   }
   if (news.length === 0) return;
   const urgent = news.some(({ look }) => look === "failed");
-  tell(news.length > 3 ? `${news.length} uploads have news.` : news.map(({ sentence }) => sentence).join(" "), { urgent });
+  tell(
+    news.length > 3 ? `${news.length} uploads have news.` : news.map(({ sentence }) => sentence).join(" "),
+    { urgent },
+  );
 }
 
 /** Says a sentence to readers of the screen; `urgent` at once. */
@@ -204,7 +238,16 @@ function complain(problem) {
     { class: "notice", dataset: { look: "failed", sentence } },
     icon("warning"),
     el("p", {}, sentence),
-    el("button", { class: "button only", type: "button", "aria-label": "Dismiss this message", on: { click: () => notice.remove() } }, icon("cancel")),
+    el(
+      "button",
+      {
+        class: "button only",
+        type: "button",
+        "aria-label": "Dismiss this message",
+        on: { click: () => notice.remove() },
+      },
+      icon("cancel"),
+    ),
   );
   const shown = [...$("notices").querySelectorAll("[data-sentence]")];
   if (shown.length >= NOTICES) shown[0].remove();
@@ -223,10 +266,11 @@ async function attempt(what) {
   }
 }
 
-// What is sent from files that the browser can open again goes on after a reload; the rest would have to be chosen again.
+// What is sent from files that the browser can open again goes on after a reload; the rest has to be chosen again.
 function warn(event) {
-  const needed = [...app.sources.items.values()].some((source) => UNDER_WAY.includes(source.phase) && !app.sources.restorable(source.localId));
-  if (!needed) return;
+  const { items } = app.sources;
+  const lasts = ({ localId, phase }) => !UNDER_WAY.includes(phase) || app.sources.restorable(localId);
+  if ([...items.values()].every(lasts)) return;
   event.preventDefault();
   event.returnValue = ""; // what older browsers want
 }

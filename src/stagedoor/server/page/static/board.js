@@ -30,6 +30,7 @@ export class UploadBoard extends HTMLElement {
     this.active = null; // key of the row that Tab comes to
     this.filter = "all";
     this.query = "";
+    this.dirty = null; // ids of rows whose numbers changed since they were painted; null: all
     this.stale = true; // whether order and counts have to be made anew
     this.frame = 0;
     this.build();
@@ -82,23 +83,52 @@ export class UploadBoard extends HTMLElement {
     this.pauseAll = bulk("pause", "Pause all", () => this.app.sources.pauseAll());
     this.resumeAll = bulk("resume", "Resume all", () => this.app.sources.resumeAll());
     this.cancelAll = bulk("cancel", "Cancel mine", () => this.cancelMine());
-    this.bulk = el("div", { class: "cluster bulk", role: "group", "aria-label": "What this tab sends" }, this.pauseAll, this.resumeAll, this.cancelAll);
+    this.bulk = el(
+      "div",
+      { class: "cluster bulk", role: "group", "aria-label": "What this tab sends" },
+      this.pauseAll,
+      this.resumeAll,
+      this.cancelAll,
+    );
     this.above = el("div", { class: "above" }, this.drop);
     this.tools = el(
       "div",
       { class: "tools" },
-      el("div", { class: "filters", role: "group", "aria-label": "Show" }, ...[...this.filters.values()].map((made) => made.button)),
+      el(
+        "div",
+        { class: "filters", role: "group", "aria-label": "Show" },
+        ...[...this.filters.values()].map((made) => made.button),
+      ),
       el("div", { class: "search" }, icon("search"), this.search),
       el("div", { class: "cluster apart state" }, this.sum, this.bulk),
     );
-    this.list = el("ul", { class: "rows", role: "list", "aria-label": "Uploads", on: { keydown: (event) => this.key(event), focusin: (event) => this.focused(event) } });
+    this.list = el(
+      "ul",
+      {
+        class: "rows",
+        role: "list",
+        "aria-label": "Uploads",
+        on: { keydown: (event) => this.key(event), focusin: (event) => this.focused(event) },
+      },
+    );
     this.nothing = el("p", { class: "empty", hidden: true });
     this.replaceChildren(this.above, this.tools, this.list, this.nothing);
   }
 
   filterButton({ name, text }) {
     const count = el("span", { class: "count numbers" });
-    const button = el("button", { class: "filter", type: "button", "aria-pressed": String(name === "all"), on: { click: () => this.sift({ filter: name }) } }, text, " ", count);
+    const button = el(
+      "button",
+      {
+        class: "filter",
+        type: "button",
+        "aria-pressed": String(name === "all"),
+        on: { click: () => this.sift({ filter: name }) },
+      },
+      text,
+      " ",
+      count,
+    );
     return { button, count };
   }
 
@@ -128,6 +158,8 @@ export class UploadBoard extends HTMLElement {
 
   /** Something changed: what order and filters depend on, or only numbers in rows? */
   heard(detail) {
+    if (detail === null) this.dirty = null;
+    else detail.changed.forEach((id) => this.dirty?.add(id));
     if (!this.stale) this.stale = detail === null ? this.sourcesDiffer() : this.linesDiffer(detail);
     this.later();
   }
@@ -148,9 +180,14 @@ export class UploadBoard extends HTMLElement {
       const entry = this.entries.get(own(source));
       const line = source.id === null ? undefined : store.uploads.get(source.id);
       // A finished one whose upload is gone has no row.
-      if (entry === undefined ? source.phase !== "done" || line : markOf(line, source) !== entry.mark) return true;
+      if (entry === undefined ? this.shows(source, line) : markOf(line, source) !== entry.mark) return true;
     }
     return false;
+  }
+
+  // One that was sent has a row while its upload is there; of two that sent the same file, the one that stands for it.
+  shows(source, line) {
+    return source.phase !== "done" || (line !== undefined && this.app.sources.find(source.id) === source);
   }
 
   keyOf(id) {
@@ -176,6 +213,7 @@ export class UploadBoard extends HTMLElement {
   arrange() {
     const { store, sources } = this.app;
     this.stale = false;
+    this.dirty = null;
     this.ownCount = sources.items.size;
     const before = this.entries;
     const anchor = this.anchor();
@@ -183,7 +221,7 @@ export class UploadBoard extends HTMLElement {
     this.entries = new Map();
     for (const source of sources.items.values()) {
       const line = source.id === null ? undefined : store.uploads.get(source.id);
-      if (line || source.phase !== "done") this.enter(before, own(source), line, source);
+      if (this.shows(source, line)) this.enter(before, own(source), line, source);
     }
     for (const line of store.uploads.values()) {
       if (!this.entries.has(this.keyOf(line.id))) this.enter(before, line.id, line, undefined);
@@ -195,7 +233,7 @@ export class UploadBoard extends HTMLElement {
       counts.all += 1;
       const group = FILTERS.find((filter) => filter.looks?.includes(entry.look));
       if (group) counts[group.name] += 1;
-      if ((looks === null || looks.includes(entry.look)) && (this.query === "" || entry.words.includes(this.query))) this.order.push(entry);
+      if ((looks === null || looks.includes(entry.look)) && entry.words.includes(this.query)) this.order.push(entry);
     }
     this.order.sort((a, b) => b.first - a.first || b.stamp - a.stamp || b.turn - a.turn);
     this.places = new Map(this.order.map((entry, place) => [entry.key, place]));
@@ -214,8 +252,21 @@ export class UploadBoard extends HTMLElement {
     }
     const view = viewOf(line, source);
     const stamp = line?.updated ?? 0;
-    const words = `${view.title} ${view.filename} ${line?.contenttype ?? ""} ${view.chip} ${line?.id ?? ""}`.toLowerCase();
-    this.entries.set(key, { key, id: line?.id ?? null, source, mark, look: view.look, first: line ? 0 : 1, stamp, turn: known?.turn ?? this.turn++, words });
+    const words = [view.title, view.filename, line?.contenttype, view.chip, line?.id].join(" ").toLowerCase();
+    this.entries.set(
+      key,
+      {
+        key,
+        id: line?.id ?? null,
+        source,
+        mark,
+        look: view.look,
+        first: line ? 0 : 1,
+        stamp,
+        turn: known?.turn ?? this.turn++,
+        words,
+      },
+    );
   }
 
   indexOf(key) {
@@ -234,7 +285,10 @@ export class UploadBoard extends HTMLElement {
   // Rows that come above what is being read must not push it away.
   anchor() {
     if (!this.order.length || this.scrollTop <= this.listTop) return null;
-    const place = Math.min(this.order.length - 1, Math.max(0, Math.floor((this.scrollTop + this.covered - this.listTop) / this.height)));
+    const place = Math.min(
+      this.order.length - 1,
+      Math.max(0, Math.floor((this.scrollTop + this.covered - this.listTop) / this.height)),
+    );
     return { key: this.order[place].key, place };
   }
 
@@ -247,8 +301,8 @@ export class UploadBoard extends HTMLElement {
     const { store, sources } = this.app;
     const empty = store.ready && store.uploads.size === 0 && sources.items.size === 0;
     this.drop.teach(empty);
-    this.tools.hidden = empty || !store.ready && this.entries.size === 0;
-    this.nothing.hidden = empty || this.order.length > 0;
+    hide(this.tools, empty || !store.ready && this.entries.size === 0);
+    hide(this.nothing, empty || this.order.length > 0);
     if (!this.nothing.hidden) {
       say(this.nothing, store.ready ? NO_MATCH : (store.problem?.message ?? "The list is being fetched …"));
     }
@@ -266,10 +320,14 @@ export class UploadBoard extends HTMLElement {
     say(this.sum, [speed(rate), rate > 0 && left > 0 ? `${span(left)} left` : ""].filter(Boolean).join(" · "));
     const phases = new Set([...sources.items.values()].map((source) => source.phase));
     const has = (...names) => names.some((name) => phases.has(name));
-    this.pauseAll.hidden = !has("sending", "waiting");
-    this.resumeAll.hidden = !has("paused");
-    this.cancelAll.hidden = !has("reading", "known", "waiting", "sending", "paused", "lost");
-    this.bulk.hidden = this.pauseAll.hidden && this.resumeAll.hidden && this.cancelAll.hidden;
+    hide(this.pauseAll, !has("sending", "waiting"));
+    hide(this.resumeAll, !has("paused"));
+    hide(this.cancelAll, !has("reading", "known", "waiting", "sending", "paused", "lost"));
+    hide(
+      this.sum.parentNode,
+      this.sum.textContent === "" && !has("reading", "known", "waiting", "sending", "paused", "lost"),
+    );
+    hide(this.bulk, this.pauseAll.hidden && this.resumeAll.hidden && this.cancelAll.hidden);
   }
 
   // ── the rows that can be seen ────────────────────────────────────────────────────────────────────────────────
@@ -285,7 +343,10 @@ export class UploadBoard extends HTMLElement {
   paint() {
     if (this.clientHeight === 0) return; // not shown
     const from = Math.max(0, Math.floor((this.scrollTop - this.listTop) / this.height) - SPARE);
-    const to = Math.min(this.order.length, Math.ceil((this.scrollTop + this.clientHeight - this.listTop) / this.height) + SPARE);
+    const to = Math.min(
+      this.order.length,
+      Math.ceil((this.scrollTop + this.clientHeight - this.listTop) / this.height) + SPARE,
+    );
     const wanted = [];
     for (let place = from; place < to; place += 1) wanted.push(place);
     // The row with the focus stays in the document wherever it is, or the focus would be lost.
@@ -302,11 +363,14 @@ export class UploadBoard extends HTMLElement {
     }
     const shown = wanted.map((place) => {
       const entry = this.order[place];
-      const row = this.rows.get(entry.key) ?? spare.pop() ?? new Row(this);
+      const known = this.rows.get(entry.key);
+      const row = known ?? spare.pop() ?? new Row(this);
       this.rows.set(entry.key, row);
-      row.show(entry, place, this.order.length, entry.key === this.active);
+      if (!known || this.dirty === null || this.dirty.has(entry.id)) row.show(entry, place, this.order.length);
       return row;
     });
+    this.dirty = new Set();
+    for (const [key, row] of this.rows) row.reach(key === this.active);
     spare.forEach((row) => row.item.remove());
     this.inOrder(shown.map((row) => row.item));
     if (this.lost) {
@@ -316,7 +380,7 @@ export class UploadBoard extends HTMLElement {
     }
   }
 
-  // Readers of the screen go by the order in the document. The element with the focus is never moved: that would lose it.
+  // Readers of the screen go by the order in the document. The element with the focus is never moved: it would lose it.
   inOrder(items) {
     const pivot = Math.max(0, items.findIndex((item) => item.contains(document.activeElement)));
     if (items.length && items[pivot].parentNode !== this.list) this.list.append(items[pivot]);
@@ -324,7 +388,8 @@ export class UploadBoard extends HTMLElement {
       if (items[place + 1].previousSibling !== items[place]) this.list.insertBefore(items[place], items[place + 1]);
     }
     for (let place = pivot + 1; place < items.length; place += 1) {
-      if (items[place - 1].nextSibling !== items[place]) this.list.insertBefore(items[place], items[place - 1].nextSibling);
+      const { nextSibling } = items[place - 1];
+      if (nextSibling !== items[place]) this.list.insertBefore(items[place], nextSibling);
     }
   }
 
@@ -346,7 +411,10 @@ export class UploadBoard extends HTMLElement {
     const column = row.column(document.activeElement);
     const page = Math.max(1, Math.floor((this.clientHeight - this.covered) / this.height) - 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
-    if (event.key in steps) this.focusRow(Math.max(0, Math.min(this.order.length - 1, place + steps[event.key])), column);
+    if (event.key in steps) this.focusRow(
+      Math.max(0, Math.min(this.order.length - 1, place + steps[event.key])),
+      column,
+    );
     else if (event.key === "ArrowRight") row.focus(column + 1);
     else if (event.key === "ArrowLeft") row.focus(Math.max(0, column - 1));
     else return;
@@ -357,7 +425,8 @@ export class UploadBoard extends HTMLElement {
     const { covered } = this; // by the tools, where they stick to the top
     const top = this.listTop + place * this.height;
     if (top < this.scrollTop + covered) this.scrollTop = place === 0 ? 0 : top - covered;
-    else if (top + this.height > this.scrollTop + this.clientHeight) this.scrollTop = top + this.height - this.clientHeight;
+    const least = top + this.height - this.clientHeight;
+    if (this.scrollTop < least) this.scrollTop = least;
     this.rows.get(this.active)?.reach(false);
     const before = this.active;
     this.active = this.order[place].key;
@@ -371,8 +440,9 @@ export class UploadBoard extends HTMLElement {
 
 // What order, filters and actions depend on; when it is the same, only numbers have changed.
 function markOf(line, source) {
-  const parts = line ? [line.id, line.uid, line.state, line.due, line.code, line.message, line.questions.length, ...Object.values(line.names)] : [];
-  return [...parts, source?.phase, source?.problem?.message, source?.name, source?.id && "known"].join("\n");
+  const { id, uid, state, due, code, message, questions, names } = line ?? {};
+  const said = [id, uid, state, due, code, message, questions?.length, ...Object.values(names ?? {})];
+  return [...said, source?.phase, source?.problem?.message, source?.name, source?.id && "known"].join("\n");
 }
 
 function own(source) {
@@ -380,7 +450,12 @@ function own(source) {
 }
 
 function bulk(name, text, run) {
-  return el("button", { class: "button bare", type: "button", hidden: true, title: text, on: { click: run } }, icon(name), el("span", {}, text));
+  return el(
+    "button",
+    { class: "button bare", type: "button", hidden: true, title: text, on: { click: run } },
+    icon(name),
+    el("span", {}, text),
+  );
 }
 
 /** A row of the list; it is used again for another upload when its own has left the view. */
@@ -415,10 +490,12 @@ class Row {
     if (action) app.attempt(() => action.run(app));
   }
 
-  show(entry, place, many, reached) {
+  show(entry, place, many) {
     const { app } = this.board;
     const { item } = this;
     const line = entry.id === null ? undefined : app.store.uploads.get(entry.id);
+    // It went a moment ago, and before the board was told a scroll or another size has it painted.
+    if (line === undefined && (entry.source?.phase ?? "done") === "done") return;
     const view = viewOf(line, entry.source);
     if (this.place !== place) {
       this.place = place;
@@ -429,10 +506,10 @@ class Row {
     attribute(item, "data-look", view.look);
     say(this.name, view.title);
     attribute(this.name, "href", entry.id === null ? null : `#/uploads/${encodeURIComponent(entry.id)}`);
-    this.name.title = view.title;
+    attribute(this.name, "title", view.title);
     this.id = entry.id;
     say(this.sub, view.sub);
-    this.sub.title = view.sub;
+    attribute(this.sub, "title", view.sub);
     this.sub.classList.toggle("matters", view.matters);
     attribute(this.chip, "data-look", view.look);
     say(this.chip, view.chip);
@@ -445,12 +522,12 @@ class Row {
     this.actions = actionsFor(line, entry.source, app);
     this.slots.forEach((slot, at) => this.fill(slot, this.actions[at], view.title));
     this.mark(this.board.open);
-    this.reach(reached);
+    this.reached = null; // buttons may have come
   }
 
   showBar({ share, title }) {
     const { bar } = this;
-    bar.hidden = share === undefined;
+    hide(bar, share === undefined);
     if (share === undefined) return;
     if (share === null) bar.removeAttribute("value"); // its size is not known
     else if (bar.value !== share || !bar.hasAttribute("value")) bar.value = share;
@@ -458,14 +535,14 @@ class Row {
   }
 
   fill(slot, action, title) {
-    slot.button.hidden = action === undefined;
+    hide(slot.button, action === undefined);
     if (action === undefined) return;
     if (slot.name !== action.icon) {
       slot.name = action.icon;
       slot.button.replaceChildren(icon(action.icon));
     }
     attribute(slot.button, "aria-label", `${action.label}: ${title}`);
-    slot.button.title = action.label;
+    attribute(slot.button, "title", action.label);
   }
 
   mark(open) {
@@ -475,11 +552,14 @@ class Row {
   }
 
   parts() {
-    return [this.name, ...this.slots.map(({ button }) => button)].filter((part) => !part.hidden && (part !== this.name || part.hasAttribute("href")));
+    const name = this.name.hasAttribute("href") ? [this.name] : [];
+    return [...name, ...this.slots.map(({ button }) => button).filter((button) => !button.hidden)];
   }
 
   /** Whether Tab comes to this row. */
   reach(whether) {
+    if (this.reached === whether) return;
+    this.reached = whether;
     for (const part of [this.name, ...this.slots.map(({ button }) => button)]) part.tabIndex = whether ? 0 : -1;
     if (!this.name.hasAttribute("href")) this.name.removeAttribute("tabindex");
   }
@@ -492,6 +572,11 @@ class Row {
     const parts = this.parts();
     parts[Math.min(column, parts.length - 1)]?.focus({ preventScroll: true });
   }
+}
+
+// Nothing is written that is there already: each write costs a look at all of the styles.
+function hide(element, whether) {
+  if (element.hidden !== whether) element.hidden = whether;
 }
 
 function attribute(element, name, value) {

@@ -14,9 +14,24 @@ export class DropZone extends HTMLElement {
   connectedCallback() {
     this.files = this.input({ multiple: true }, "Files to upload");
     this.folder = this.input({ webkitdirectory: true }, "A folder to upload as one album");
-    const choose = el("button", { class: "button primary", type: "button", on: { click: () => this.choose() } }, icon("file"), "Choose files");
-    const chooseFolder = el("button", { class: "button", type: "button", on: { click: () => this.chooseFolder() } }, icon("folder"), "Choose a folder");
-    this.cover = el("div", { class: "drop-cover", hidden: true }, el("p", {}, icon("import"), "Drop to upload"), el("p", { class: "quiet" }, "A folder becomes one album."));
+    const choose = el(
+      "button",
+      { class: "button primary", type: "button", on: { click: () => this.choose() } },
+      icon("file"),
+      "Choose files",
+    );
+    const chooseFolder = el(
+      "button",
+      { class: "button", type: "button", on: { click: () => this.chooseFolder() } },
+      icon("folder"),
+      "Choose a folder",
+    );
+    this.cover = el(
+      "div",
+      { class: "drop-cover", hidden: true },
+      el("p", {}, icon("import"), "Drop to upload"),
+      el("p", { class: "quiet" }, "A folder becomes one album."),
+    );
     this.lesson = lesson();
     this.replaceChildren(
       this.lesson,
@@ -31,7 +46,7 @@ export class DropZone extends HTMLElement {
       this.folder,
     );
     document.body.append(this.cover);
-    this.teach(false);
+    this.lesson.hidden = true;
     this.listen();
   }
 
@@ -42,6 +57,7 @@ export class DropZone extends HTMLElement {
 
   /** Shows what can be dropped, or only the buttons. */
   teach(whether) {
+    if (this.lesson.hidden === !whether) return;
     this.lesson.hidden = !whether;
     this.classList.toggle("teaching", whether);
   }
@@ -128,7 +144,12 @@ export class DropZone extends HTMLElement {
 }
 
 function lesson() {
-  const kind = (name, title, text) => el("li", {}, icon(name), el("div", {}, el("h3", {}, title), el("p", { class: "quiet small" }, text)));
+  const kind = (name, title, text) => el(
+    "li",
+    {},
+    icon(name),
+    el("div", {}, el("h3", {}, title), el("p", { class: "quiet small" }, text)),
+  );
   const step = (title, text) => el("li", {}, el("strong", {}, title), " ", el("span", { class: "quiet" }, text));
   return el(
     "div",

@@ -1,5 +1,5 @@
-// Icons of our own: strokes on 24 by 24, coloured by the text around them. They are decoration; words stand beside them,
-// or in the label of their button.
+// Icons of our own: strokes on 24 by 24, coloured by the text around them. They are decoration; words stand beside
+// them, or in the label of their button.
 
 const SVG = "http://www.w3.org/2000/svg";
 

@@ -19,8 +19,8 @@ const PHASES = {
  * @param {object} [line] The upload as the server tells it.
  * @param {object} [source] The same as this tab sends it.
  * @returns {{title: string, filename: string, sub: string, matters: boolean, chip: string, look: string, icon: string,
- *   numbers: string, share: number|null|undefined}} `matters`: the second line says what to do. `share` undefined: there is
- *   nothing to fill; null: its size is not known.
+ *   numbers: string, share: number|null|undefined}} `matters`: the second line says what to do. `share` undefined:
+ *   there is nothing to fill; null: its size is not known.
  */
 export function viewOf(line, source) {
   const filename = line?.filename ?? source.name;
@@ -50,9 +50,16 @@ export function titleOf(line) {
   return [artistname, name || albumname].filter(Boolean).join(" – ");
 }
 
+// Albums bring their names along; others cannot be imported before somebody gave them one.
+function nameless({ state, due, contenttype, names }) {
+  if (state !== "preprocessed" || due || contenttype === "album") return false;
+  return !names.artistname || !(contenttype === "video" ? names.name : names.albumname);
+}
+
 // Whether the bytes are still on their way, from here or from elsewhere.
 function moving(line, source) {
-  return line ? line.state === "waitforchunk" : ["reading", "waiting", "sending", "paused", "lost"].includes(source.phase);
+  if (line) return line.state === "waitforchunk";
+  return ["reading", "waiting", "sending", "paused", "lost"].includes(source.phase);
 }
 
 // What this tab knows about its own file goes before what the server says, as long as the file is on its way.
@@ -65,6 +72,7 @@ function standing(line, source) {
   if (local(line, source)) return PHASES[source.phase] ?? { chip: source.phase, look: "working" };
   const { text, look } = state(line.state);
   if (line.state === "preprocessed" && line.questions.length) return { chip: "Has a question", look };
+  if (nameless(line)) return { chip: "Something is missing", look };
   if (line.state === "preprocessed" && line.due) return { chip: "Going into the library", look: "working" };
   if (line.state === "integrated" && !line.due) return { chip: text, look: "asking" };
   return { chip: text, look };
@@ -74,13 +82,14 @@ function adviceOn(line, source) {
   if (local(line, source)) {
     if (source.problem) return source.problem.message;
     if (source.phase === "known") return "The library has this file. Send it anyway, or leave it.";
-    if (source.phase === "lost" && source.regrant) return "Allow this page to read the file again; it goes on where it stopped.";
-    if (source.phase === "lost") return "Choose the file again; it goes on where it stopped.";
     return "";
   }
   const { questions } = line;
-  if (line.state === "preprocessed" && questions.length) return questions.length === 1 ? "Open it and answer the question." : `Open it and answer ${questions.length} questions.`;
+  if (line.state === "preprocessed" && questions.length) {
+    return `Open it and answer ${questions.length === 1 ? "the question" : `${questions.length} questions`}.`;
+  }
   if (line.message) return line.message;
+  if (nameless(line)) return "Open it, and say what it is: its files get their names from that.";
   if (line.state === "preprocessed" && !line.due) return "Look at it, then import it.";
   if (line.state === "integrated" && !line.due) return "Its files are in place. Import it to have it in the library.";
   return "";
@@ -109,17 +118,19 @@ export function actionsFor(line, source) {
     const again = source ? ({ sources }) => sources.retry(source.localId) : post("retry");
     return [{ icon: "retry", label: "Send again from the start", run: again }, away];
   }
-  if (line.state === "invalidcontent") return [{ icon: "retry", label: "Check again", run: post("retry") }, away];
-  if (line.state === "integrationfailed" || line.state === "importfailed") return [{ icon: "retry", label: "Try again", run: post("retry") }, away];
-  if (line.state === "preprocessed" && line.questions.length) {
-    const open = () => {
-      location.hash = `#/uploads/${id}`;
-    };
-    return [{ icon: "answer", label: "Answer", run: open }, away];
-  }
-  if (line.state === "preprocessed" && !line.due) return [{ icon: "import", label: "Import", run: post("request", { trigger_import: true }) }, away];
-  if (line.state === "integrated" && !line.due) return [{ icon: "import", label: "Import", run: post("start_import") }, away];
-  if (line.state === "importcomplete") return [{ icon: "remove", label: "Remove from this list", run: (app) => remove(app, line) }];
+  const again = (label) => [{ icon: "retry", label, run: post("retry") }, away];
+  if (line.state === "invalidcontent") return again("Check again");
+  if (line.state === "integrationfailed" || line.state === "importfailed") return again("Try again");
+  const open = () => {
+    location.hash = `#/uploads/${id}`;
+  };
+  const asked = line.state === "preprocessed" && line.questions.length > 0;
+  if (asked) return [{ icon: "answer", label: "Answer", run: open }, away];
+  if (nameless(line)) return [{ icon: "edit", label: "Say what it is", run: open }, away];
+  const bring = (path, body) => [{ icon: "import", label: "Import", run: post(path, body) }, away];
+  if (line.state === "preprocessed" && !line.due) return bring("request", { trigger_import: true });
+  if (line.state === "integrated" && !line.due) return bring("start_import");
+  if (line.state === "importcomplete") return [{ ...away, label: "Remove from this list" }];
   return [];
 }
 
@@ -152,7 +163,8 @@ function ownActions(source, line) {
 }
 
 async function regrant(app, localId) {
-  if (!(await app.sources.regrant(localId))) app.complain(new Error("The browser did not allow it. Choose the file again instead."));
+  if (await app.sources.regrant(localId)) return;
+  app.complain(new Error("The browser did not allow it. Choose the file again instead."));
 }
 
 async function cancelOwn(app, source, line) {

@@ -58,7 +58,10 @@ let fields = 0; // ids are told apart by it: the form is in two places
 export function keyForm(settings, { wrong = "", yes = "Use this key" } = {}) {
   fields += 1;
   const id = `key-${fields}`;
-  const input = el("input", { id, type: "password", autocomplete: "current-password", spellcheck: false, value: settings.key, required: true });
+  const input = el(
+    "input",
+    { id, type: "password", autocomplete: "current-password", spellcheck: false, value: settings.key, required: true },
+  );
   if (wrong) {
     input.setAttribute("aria-invalid", "true");
     input.setAttribute("aria-describedby", `${id}-wrong`);
@@ -79,7 +82,11 @@ export function keyForm(settings, { wrong = "", yes = "Use this key" } = {}) {
       wrong && el("p", { id: `${id}-wrong`, class: "wrong" }, wrong),
     ),
     el("label", { class: "choice" }, kept, "Remember it in this browser"),
-    el("p", { class: "hint" }, "Otherwise it is forgotten when this tab is closed. Do not let it be remembered on a computer that others use."),
+    el(
+      "p",
+      { class: "hint" },
+      "Otherwise it is forgotten when this tab is closed. Do not let it be remembered on a computer that others use.",
+    ),
     el("div", { class: "cluster" }, el("button", { class: "button primary" }, icon("key"), yes)),
   );
 }
@@ -105,11 +112,20 @@ export class SettingsView extends HTMLElement {
     this.version = el("dd", {}, "…");
     this.key = el("div", { class: "stack" });
     this.replaceChildren(
-      el("nav", { class: "way-back", "aria-label": "Back" }, el("a", { class: "button bare", href: "#/" }, icon("back"), "All uploads")),
+      el(
+        "nav",
+        { class: "way-back", "aria-label": "Back" },
+        el("a", { class: "button bare", href: "#/" }, icon("back"), "All uploads"),
+      ),
       el("h1", { tabIndex: -1 }, "Settings"),
       section("Appearance", this.themes()),
       section("Key", this.key),
-      section("The server", el("dl", { class: "facts" }, el("dt", {}, "stagedoor"), this.version), this.none, this.limits),
+      section(
+        "The server",
+        el("dl", { class: "facts" }, el("dt", {}, "stagedoor"), this.version),
+        this.none,
+        this.limits,
+      ),
       section("Documents", this.documents()),
     );
     this.showKey();
@@ -128,23 +144,47 @@ export class SettingsView extends HTMLElement {
       el(
         "label",
         { class: "choice" },
-        el("input", { type: "radio", name: "theme", value, checked: settings.theme === value, on: { change: () => settings.setTheme(value) } }),
+        el(
+          "input",
+          {
+            type: "radio",
+            name: "theme",
+            value,
+            checked: settings.theme === value,
+            on: { change: () => settings.setTheme(value) },
+          },
+        ),
         text,
       );
     return el(
       "fieldset",
       { class: "stack tight" },
       el("legend", { class: "hidden-visually" }, "Theme"),
-      el("div", { class: "cluster wide" }, choice("", "As the system has it"), choice("light", "Light"), choice("dark", "Dark")),
+      el(
+        "div",
+        { class: "cluster wide" },
+        choice("", "As the system has it"),
+        choice("light", "Light"),
+        choice("dark", "Dark"),
+      ),
     );
   }
 
   showKey() {
     const { settings } = this.app;
     const where = settings.kept ? "A key is remembered in this browser." : "A key is kept until this tab is closed.";
-    const forget = el("button", { class: "button", type: "button", on: { click: () => settings.setKey("", false) } }, icon("remove"), "Forget the key");
+    const forget = el(
+      "button",
+      { class: "button", type: "button", on: { click: () => settings.setKey("", false) } },
+      icon("remove"),
+      "Forget the key",
+    );
     this.key.replaceChildren(
-      el("p", { class: "quiet", role: "status" }, settings.key ? where : "No key is set. Some servers do not ask for one."),
+      el(
+        "p",
+        { class: "quiet", role: "status" },
+        settings.key ? where : "No key is set. Some servers do not ask for one.",
+      ),
       keyForm(settings),
       ...(settings.key ? [el("div", { class: "cluster" }, forget)] : []),
     );
@@ -155,7 +195,8 @@ export class SettingsView extends HTMLElement {
     const known = LIMITS.filter(([name]) => limits?.[name] !== undefined);
     this.none.hidden = known.length > 0;
     this.limits.hidden = known.length === 0;
-    this.limits.replaceChildren(...known.flatMap(([name, text, write]) => [el("dt", {}, text), el("dd", {}, write(limits[name]))]));
+    const fact = ([name, text, write]) => [el("dt", {}, text), el("dd", {}, write(limits[name]))];
+    this.limits.replaceChildren(...known.flatMap(fact));
   }
 
   async showVersion() {
@@ -169,7 +210,13 @@ export class SettingsView extends HTMLElement {
 
   documents() {
     const link = (path, text, hint) =>
-      el("li", {}, el("a", { href: path, target: "_blank", on: { click: (event) => this.openDocument(event, path) } }, text), " ", el("span", { class: "quiet" }, hint));
+      el(
+        "li",
+        {},
+        el("a", { href: path, target: "_blank", on: { click: (event) => this.openDocument(event, path) } }, text),
+        " ",
+        el("span", { class: "quiet" }, hint),
+      );
     return el(
       "ul",
       { class: "stack tight" },
