@@ -29,7 +29,8 @@ ENGINE = """async ({ key }) => {
   t.api = new Api({ key });
   t.connection = new Connection({ key });
   const chunk = t.connection.chunk.bind(t.connection);
-  t.connection.chunk = (...all) => {
+  t.connection.chunk = (handle, offset, bytes) => {
+    const all = [handle, offset, bytes.slice()];
     if (t.chunks >= t.gate) t.held.push(all);
     else { t.chunks += 1; chunk(...all); }
   };
@@ -205,9 +206,11 @@ def test_a_second_tab_may_take_it_and_they_do_not_fight(context: BrowserContext,
     act(second, "resume", path.name)
     until(second, "() => t.chunks === 2")
     assert phase(first, path.name, "paused")["code"] == "taken_over"
-    first.evaluate("t.held = []; t.gate = Infinity")
+    first.evaluate("t.held = []; t.gate = 6")
     act(first, "resume", path.name)
     assert phase(second, path.name, "paused")["code"] == "taken_over"
+    until(first, "() => t.chunks === 6")
+    first.evaluate("t.let(Infinity)")
     phase(first, path.name, "done")
     phase(second, path.name, "done")
     assert path.read_bytes() in stored(site)

@@ -40,6 +40,7 @@ export class Connection extends EventTarget {
     this.wanted = false;
     this.number = 0;
     this.pending = new Map();
+    this.frame = new Uint8Array(0);
     this.heard = 0;
     this.stopWaiting = () => {};
     this.stopWatching = () => {};
@@ -84,16 +85,18 @@ export class Connection extends EventTarget {
     });
   }
 
-  /** Answers an "ask"; whoever breaks meanwhile is asked anew. @param {ArrayBuffer} bytes */
+  /** Answers an "ask"; whoever breaks meanwhile is asked anew. @param {ArrayBuffer|Uint8Array} bytes Copied. */
   chunk(handle, offset, bytes) {
     if (this.status !== "live") return;
-    const frame = new Uint8Array(HEADER + bytes.byteLength);
-    const view = new DataView(frame.buffer);
+    const size = HEADER + bytes.byteLength;
+    // `send` copies, so one buffer is enough: see reading.js.
+    if (this.frame.length < size) this.frame = new Uint8Array(size);
+    const view = new DataView(this.frame.buffer);
     view.setUint8(0, CHUNK);
     view.setUint32(1, handle);
     view.setBigUint64(5, BigInt(offset));
-    frame.set(new Uint8Array(bytes), HEADER);
-    this.socket.send(frame);
+    this.frame.set(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes), HEADER);
+    this.socket.send(this.frame.subarray(0, size));
   }
 
   // ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ import { Hashers, changedProblem } from "./hash.js";
 import { lock } from "./locks.js";
 import { clock, framed } from "./pace.js";
 import { fromHandle } from "./pick.js";
+import { bytesOf } from "./reading.js";
 import { zipOf } from "./zip.js";
 
 const SENDING = 3; // at a time
@@ -573,7 +574,7 @@ export class Sources extends EventTarget {
     work.offering?.();
     work.unlock?.();
     Object.assign(work, {
-      reading: null, blocked: null, offering: null, unlock: null, starting: false, asking: false, asks: [],
+      reading: null, blocked: null, offering: null, unlock: null, starting: false, asking: false, asks: [], buffer: null,
     });
     if (sending && work.handleNumber !== null) {
       work.handleNumber = null;
@@ -655,8 +656,10 @@ export class Sources extends EventTarget {
         const wanted = work.asks.shift();
         const blob = work.archive ?? work.picked.blob;
         const end = Math.min(wanted.offset + wanted.length, blob.size);
-        const bytes = await blob.slice(wanted.offset, end).arrayBuffer();
-        if (bytes.byteLength !== end - wanted.offset) throw new RangeError("short");
+        const buffer = work.buffer?.byteLength >= end - wanted.offset ? work.buffer : new ArrayBuffer(wanted.length);
+        work.buffer = null;
+        const bytes = await bytesOf(blob.slice(wanted.offset, end), buffer);
+        work.buffer = bytes.buffer;
         if (work.run !== run || work.handleNumber !== wanted.handle) continue;
         this.connection.chunk(wanted.handle, wanted.offset, bytes);
         work.sent = end;
@@ -722,7 +725,7 @@ export class Sources extends EventTarget {
     if (!work || source.id === null || !work.declared) return;
     const line = this.store.uploads.get(source.id);
     if (line) this.judge(source.id, line);
-    else if (this.store.ready && this.connection.status === "live") this.missing(source);
+    else if (this.store.ready && this.connection.status === "live" && !isOver(source)) this.missing(source);
   }
 
   /** The list is made at another moment than what is heard: it is looked for by its name before anybody is alarmed. */
@@ -813,7 +816,7 @@ function newWork() {
     picked: null, handle: null, print: "", archive: null, crcs: null, giveBack: null, unlock: null, run: {}, reading: null,
     blocked: null, offering: null, starting: false, asking: false, paused: false, agreed: false, asked: false,
     declared: false, steal: false, attempts: 0, turn: 0, handleNumber: null, asks: [], answering: false, waiting: false,
-    sent: 0, since: 0, added: 0, said: {}, again: false, last: null,
+    sent: 0, since: 0, added: 0, buffer: null, said: {}, again: false, last: null,
   };
 }
 
