@@ -1144,7 +1144,7 @@ def _stoppable(screen: Screen) -> Iterator[_Stop]:
 
 
 def _work(uploads: Desk, uploadid: str, stop: _Stop) -> UploadTask | None:
-    """Do what is due for one upload, or let its server, until it rests; nothing for others. ``None`` when it is gone."""
+    """Do what is due for one upload, or let its server, until it rests; nothing for others. ``None``: it is gone."""
     while True:
         stop.check()
         done = uploads.perform(uploadid)
@@ -1268,7 +1268,7 @@ class _Errand:
 
     def look(self, uploads: Desk) -> None:
         """See how it is in the end, if somebody is there to tell."""
-        with suppress(InUse, _Stopped):
+        with suppress(UploadError, _Stopped):  # what was done, and how that ended, is what counts
             self.task = uploads.find(self.uploadid) or self.task
 
     def document(self) -> dict[str, object]:

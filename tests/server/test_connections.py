@@ -15,6 +15,7 @@ import uvicorn
 from attrs import define, field
 from uvicorn.server import ServerState
 
+from stagedoor.protocols import frames
 from stagedoor.protocols.fields import Answer
 from stagedoor.server import connections
 from stagedoor.server.config import ServerConfig
@@ -87,7 +88,9 @@ def test_who_is_cut_and_goes_on_sending_is_not_heard_for_ever() -> None:
     async def play() -> None:
         with without_sockets(keys=(KEY,)) as server:
             one, line = await server.websocket()
-            one.data_received(frame(b"x" * 2 * STRANGER))
+            # A first packet may declare an upload with all the annotations that it may have.
+            assert one.stranger >= frames.Limits(max_chunk=1).json.max_bytes
+            one.data_received(frame(b"x" * 2 * one.stranger))
             await settle()
             assert line.ended
             assert not line.closed  # so that it can read why

@@ -481,3 +481,13 @@ def test_an_upload_has_the_same_id_on_both_wires(served: Served, house: House) -
     reply = served("HEAD", other, {"Tus-Resumable": "1.0.0"})
     assert (reply["upload-offset"], reply["upload-length"]) == (str(len(DATA)), str(len(DATA)))
     assert stored(house, path) == DATA
+
+
+def test_a_digest_is_compared_even_if_somebody_else_sent_the_last_byte(served: Served, house: House) -> None:
+    path = begun(served, DATA[:4000], Repr_Digest=digest("sha-256", b"other"))
+    house.uploads.receive(id_of(path), offset=4000, data=DATA[4000:])
+    house.uploads.declare(id_of(path), filesize=len(DATA))
+    for _ in range(2):  # the first answer may have been lost
+        reply = append(served, path, len(DATA), b"", complete="?1")
+        assert reply.status in (400, 410)
+    assert house.uploads.find(id_of(path)) is None or house.uploads.get(id_of(path)).state is State.REMOVE

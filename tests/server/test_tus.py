@@ -613,6 +613,13 @@ def test_parts_become_a_file(served: Served, house: House) -> None:
     assert house.uploads.get(id_of(path)).sourcechecksum == SHA1.hexdigest()
 
 
+def test_parts_become_a_file_though_clients_wait_for_more_than_can_be_done(served: Served, house: House) -> None:
+    served.app.core._steps.calls = 10_000  # type: ignore[attr-defined]
+    path = urljoin("/files/", final(served, part(served, DATA[:5000]), part(served, DATA[5000:]))["location"])
+    settle(house.uploads, id_of(path), lambda task: task.state is State.UPLOADCOMPLETE)
+    assert stored(house, path) == DATA
+
+
 def test_parts_can_be_used_again_and_twice(served: Served, house: House) -> None:
     one, two = part(served, b"one"), part(served, b"two")
     for parts, whole in (((one, two), b"onetwo"), ((two, one, two), b"twoonetwo")):

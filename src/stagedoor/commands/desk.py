@@ -39,7 +39,7 @@ _SOON: Final = 0.02
 """Seconds between the first two looks at an upload that the server works on; each further pause is twice as long."""
 _LATER: Final = 0.5
 """Seconds; no pause is longer."""
-_LONG: Final = 10.0
+_LONG: Final = 60.0
 """Seconds after which a removal that is on record is taken for one that the server cannot finish now."""
 _DEEPEST: Final = 30
 """Annotations nested deeper than the API reads are refused here, with the engine's own sentence."""

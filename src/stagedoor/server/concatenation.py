@@ -117,7 +117,7 @@ class Assembly:
             self._looked.set()  # also if not all can be read now: what is new does not wait for them
             self._wanted.clear()
             for uploadid in tuple(self._pending):
-                await self._core.step(uploadid, self._make, uploadid)
+                await read(self._make, uploadid)
             if whole:  # else a part may be needed by an upload that could not be read
                 await read(self.sweep)
             with suppress(TimeoutError):

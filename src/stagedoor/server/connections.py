@@ -50,7 +50,7 @@ FIELDS: Final = 100
 PIPELINED: Final = 32
 """Requests that may wait for the answers to those before them."""
 STRANGER: Final = 64 << 10
-"""Bytes of a WebSocket message of somebody who has not shown a key, when there are keys."""
+"""Bytes of a WebSocket message of somebody who has not shown a key, when there are keys and nothing else is said."""
 
 _LINGER: Final = 16 << 20
 """Bytes that a client may send on after the answer; a connection cut at once would take the answer with it."""
@@ -118,9 +118,12 @@ def http_protocol(config: ServerConfig, crowd: Crowd) -> type[asyncio.Protocol]:
     return type("LimitedHTTP", (_HTTP,), {"limits": config, "crowd": crowd})
 
 
-def websocket_protocol(config: ServerConfig, crowd: Crowd, inbox: Inbox) -> type[asyncio.Protocol]:
-    """The class for WebSockets."""
-    return type("LimitedWebSocket", (_WebSocket,), {"limits": config, "crowd": crowd, "inbox": inbox})
+def websocket_protocol(
+    config: ServerConfig, crowd: Crowd, inbox: Inbox, stranger: int = STRANGER
+) -> type[asyncio.Protocol]:
+    """The class for WebSockets. ``stranger``: bytes of a message before a key was shown, when there are keys."""
+    members = {"limits": config, "crowd": crowd, "inbox": inbox, "stranger": stranger}
+    return type("LimitedWebSocket", (_WebSocket,), members)
 
 
 # ── HTTP ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -287,11 +290,13 @@ class _WebSocket(WebSocketsSansIOProtocol):
         limits: The server's settings.
         crowd: The addresses.
         inbox: What all connections take.
+        stranger: Bytes of a message before a key was shown, when there are keys.
     """
 
     limits: ServerConfig
     crowd: Crowd
     inbox: Inbox
+    stranger: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -332,7 +337,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
         super().data_received(data)
         under_way = self._count()
         # What came behind a message that was not looked at yet may be that of a friend.
-        if not self._known and not self._waiting and under_way > STRANGER:
+        if not self._known and not self._waiting and under_way > self.stranger:
             self._too_large()
 
     def handle_text(self, event: Any) -> None:
@@ -369,7 +374,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
             return message
         self._waits -= self._waiting.popleft()
         content = message.get("text") or message.get("bytes") or b""
-        if not self._known and len(content) > STRANGER:
+        if not self._known and len(content) > self.stranger:
             self._too_large()
             return await super().receive()
         self._worked_on = sys.getsizeof(content)  # of text one character may make four bytes of each
@@ -410,7 +415,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def _too_large(self) -> None:
-        self.cut(1009, f"Before your key is known a message may have {STRANGER:,} bytes.")
+        self.cut(1009, f"Before your key is known a message may have {self.stranger:,} bytes.")
 
     def _count(self) -> int:
         """Tell what is held here; returns how much of that is under way."""

@@ -20,7 +20,7 @@ from ..protocols import resumable
 from ..protocols.fields import Answer
 from ..protocols.offers import new_id
 from ..protocols.resumable import Append, Create, Digest, Limits
-from ..tasks import JSON, UploadTask
+from ..tasks import UploadTask
 from .concatenation import refuse_final
 from .core import Core
 from .http import Request, Send, respond
@@ -178,7 +178,7 @@ class Resumable:
             # The bytes are all here, and only the word that they are may be missing.
             if not append.complete or not await request.body.is_empty():
                 raise resumable.completed_upload()
-            return task
+            return await self._verified(task)
         return await self._take(
             task, request, offset=append.offset, digest=_strongest(append.content), complete=append.complete
         )
@@ -202,29 +202,30 @@ class Resumable:
             task = await self._declare(task, task.offset)
         if task.state is State.UPLOADFAILED:
             raise DataLost(task.message or "The upload failed. Begin anew.", code=task.code)
-        expected = task.wire.get("repr-digest")
-        if isinstance(expected, Mapping) and _complete(task):
-            await self._verify(task, expected)
-        return task
+        return await self._verified(task)
 
     async def _declare(self, task: UploadTask, filesize: int) -> UploadTask:
         uploads = self._core.uploads
         return await self._core.event(task.id, uploads.declare, task.id, filesize=filesize)
 
-    async def _verify(self, task: UploadTask, expected: Mapping[str, JSON]) -> None:
-        """The engine knows the SHA-1 of a file. What a client declared beside it is checked before it hears of success.
+    async def _verified(self, task: UploadTask) -> UploadTask:
+        """The engine knows the SHA-1 of a file. What a client declared beside it is checked before it hears of success,
+        each time: the word may have been lost on the way, or the check.
 
         Raises:
             Refused: ``checksum_mismatch``; the upload is removed.
         """
-        core = self._core
+        core, expected = self._core, task.wire.get("repr-digest")
+        if not isinstance(expected, Mapping) or not _complete(task):
+            return task
         for algorithm, digest in expected.items():
-            if await core.step(task.id, _hash, core, task, algorithm) != digest:
+            if await core.read(_hash, core, task, algorithm) != digest:
                 await core.event(task.id, _discard, core, task.id)
                 raise Refused(
                     f"The file that arrived has not the {algorithm} that was declared. It is removed: send it again.",
                     code="checksum_mismatch",
                 )
+        return task
 
     async def _cancel(self, uploadid: str) -> Answer:
         core = self._core

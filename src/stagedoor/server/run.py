@@ -38,7 +38,7 @@ from ..settings import Settings
 from . import create_app, whereabouts
 from .app import Application
 from .config import ServerConfig
-from .connections import Crowd, Inbox, http_protocol, websocket_protocol
+from .connections import STRANGER, Crowd, Inbox, http_protocol, websocket_protocol
 from .websocket import largest_message
 
 __all__ = ["Service", "serve"]
@@ -179,7 +179,13 @@ def _settings_of_uvicorn(app: Application, config: ServerConfig, settings: Setti
     return uvicorn.Config(
         app,
         http=http_protocol(config, crowd),
-        ws=websocket_protocol(config, crowd, Inbox(max(config.inbox, 2 * largest))),  # one must always have room
+        ws=websocket_protocol(
+            config,
+            crowd,
+            Inbox(max(config.inbox, 2 * largest)),  # one must always have room
+            # A first packet may declare an upload with its annotations; escapes make them six times as long.
+            stranger=6 * settings.max_annotations + STRANGER,
+        ),
         ws_max_size=largest,
         ws_per_message_deflate=False,  # media do not compress, and a small message must not become a large one
         lifespan="off",

@@ -407,6 +407,8 @@ class Binary:
         try:
             if not inflow.write_at_once(chunk.data):
                 await self._core.event(flow.uploadid, inflow.write, chunk.data)
+                if flow.handle not in self._flows:  # somebody else has it now, and the client knows
+                    return
         except UploadError as error:
             self._stop(flow, error)
             return
