@@ -33,10 +33,10 @@ CUT = (r"net::ERR_", r"WebSocket connection to .* failed")
 
 
 def film(size: int = 0, *, title: str = "", seed: int = 0) -> bytes:
-    """A video of a few seconds, and as many bytes of padding as are wanted, which players skip."""
-    data = media.video(seconds=3, title=title, seed=seed)
-    room = size - len(data)
-    return data if room < 8 else data + struct.pack(">I4s", room, b"free") + bytes(room - 8)
+    """A video of a few seconds with as many bytes of padding, which players skip, as are wanted; a file each seed."""
+    data = media.video(seconds=3, title=title)
+    room = max(size - len(data), 16)
+    return data + struct.pack(">I4sQ", room, b"free", seed) + bytes(room - 16)
 
 
 # ── the server ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -237,7 +237,11 @@ def visiting(
     context.on("console", lambda message: said.append(_line(message)) if message.type == "error" else None)
     context.on("weberror", lambda error: said.append(f"uncaught: {getattr(error.error, 'stack', error.error)}"))
     try:
-        yield context
+        try:
+            yield context
+        except BaseException as error:
+            error.add_note(f"The browser's console had {said}")
+            raise
         wrong = [text for text in said if not any(re.search(pattern, text) for pattern in expected)]
         assert not wrong, f"the browser's console has {wrong}"
     finally:
