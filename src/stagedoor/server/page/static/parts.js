@@ -45,7 +45,8 @@ export function artworkPath(path) {
  */
 export function pictures(api) {
   const urls = new Map();
-  const drop = (promise) => promise.then((url) => URL.revokeObjectURL(url), () => {});
+  // An image that was just given an address may not have read it yet.
+  const drop = (promise) => promise.then((url) => setTimeout(() => URL.revokeObjectURL(url), 10_000), () => {});
   return {
     of(path) {
       if (!urls.has(path)) {

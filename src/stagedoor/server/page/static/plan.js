@@ -117,10 +117,9 @@ class PlanTree extends HTMLElement {
     const { path, name, file, children } = node;
     if (file && !children.size) {
       const { text, look } = STANDS[file.stands];
-      const said = [name, file.size === null ? "" : bytes(file.size), text].filter(Boolean);
       return el(
         "li",
-        { role: "treeitem", tabIndex: -1, "aria-level": level, "aria-label": said.join(", "), dataset: { path } },
+        { role: "treeitem", tabIndex: -1, "aria-level": level, dataset: { path } },
         el(
           "div",
           { class: "leaf" },
@@ -129,7 +128,9 @@ class PlanTree extends HTMLElement {
             "span",
             { class: "words" },
             el("span", { class: "path" }, name),
+            " ", // it is the item's name, too: words that stand apart are said apart
             file.size !== null && el("span", { class: "quiet small numbers" }, bytes(file.size)),
+            " ",
             look ? el("span", { class: "chip", dataset: { look } }, text) : el("span", { class: "quiet small" }, text),
           ),
         ),
