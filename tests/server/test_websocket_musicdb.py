@@ -271,6 +271,120 @@ def test_another_connection_goes_on(house: House) -> None:
             ]  # fmt: skip
 
 
+def requests(client: MusicDB, uploadid: str) -> list[int]:
+    """The offsets that were asked for, as far as the server has got; nothing is heard of anything else."""
+    client.settled()
+    heard, client.heard = client.heard, []
+    found = []
+    for message in heard:
+        data = message["arguments"]
+        assert (data["uploadid"], data.get("message")) == (uploadid, None)
+        if message["fncsig"] == "ChunkRequest":
+            found.append(data["offset"])
+        else:
+            assert data["state"] == "uploadcomplete"
+    return found
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_was_heard_before_the_declaration_may_be_answered_or_not(
+    closed: House, durability: Durability, first: bool, answers: bool
+) -> None:
+    """A client that comes back with its file answers all that it hears, in order; another one held no file before."""
+    closed.open(durability=durability)
+    data = os.urandom(8 * CHUNK + 5)
+    with staged(closed, durability=durability) as stage, stage.musicdb() as lost, stage.musicdb() as one:
+        held = []
+        if not first:
+            one.settled()
+        uploadid = lost.initiate(data)
+        for number in range(4):
+            assert lost.told("ChunkRequest")["offset"] == number * CHUNK
+            if not first:
+                held.append(one.told("ChunkRequest")["offset"])
+            if number < 3:
+                lost.chunk(uploadid, data[number * CHUNK : (number + 1) * CHUNK])
+        lost.socket.close()
+        due: list[object] = []
+        while not due and first:  # it is held back until it is known who this is
+            stage.do(lambda: due.extend(x for x in stage.doors.sockets._connections if x.listener.due))
+        one.initiate(data)
+        held += requests(one, uploadid)
+        assert held[-2:] == [3 * CHUNK] * 2
+        if not answers:
+            del held[:-1]
+        while held:
+            offset = held.pop(0)
+            one.chunk(uploadid, data[offset : offset + CHUNK])
+            held += requests(one, uploadid)
+            if closed.uploads.get(uploadid).offset == len(data):
+                break
+        task = closed.uploads.get(uploadid)
+        assert (task.state, task.message) == (State.UPLOADCOMPLETE, None)
+        assert closed.stored(uploadid) == data
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_where_chunks_are_alike_one_that_was_taken_for_another_is_asked_for_again(house: House, answers: bool) -> None:
+    data = bytes(4 * CHUNK) + os.urandom(2 * CHUNK)
+    with staged(house) as stage, stage.musicdb() as lost, stage.musicdb() as one:
+        one.settled()
+        uploadid = lost.initiate(data)
+        for number in range(2):
+            assert lost.told("ChunkRequest")["offset"] == one.told("ChunkRequest")["offset"] == number * CHUNK
+            lost.chunk(uploadid, data[:CHUNK])
+        assert lost.told("ChunkRequest")["offset"] == one.told("ChunkRequest")["offset"] == 2 * CHUNK
+        one.initiate(data)
+        assert one.told("ChunkRequest")["offset"] == 2 * CHUNK
+        held = [0, CHUNK, 2 * CHUNK, 2 * CHUNK] if answers else [2 * CHUNK]
+        while True:
+            for offset in held:
+                one.chunk(uploadid, data[offset : offset + CHUNK])
+            held = []
+            one.settled()
+            if not one.heard:  # it waits, and so does the server
+                stage.tick()
+                one.settled()
+                assert one.heard == []
+                stage.tick()
+                one.heard.append(one.next())
+            for message in one.heard:
+                if message["arguments"]["state"] == "uploadcomplete":
+                    assert house.stored(uploadid) == data
+                    return
+                assert message["fncsig"] == "ChunkRequest", message
+                held.append(message["arguments"]["offset"])
+            one.heard.clear()
+
+
+def test_what_is_remembered_of_uploads_that_others_have_is_bounded(house: House) -> None:
+    from stagedoor.server.sockets import musicdb
+
+    with staged(house) as stage, stage.musicdb() as one:
+        one.settled()
+        for number in range(musicdb._OVERHEARD + 5):
+            uploadid = f"u{number:02}"
+            stage.core.uploads.initiate(house.offer(uploadid, b"x" * 100))
+            one.told("ChunkRequest", uploadid=uploadid)
+        for offset in range(musicdb._OVERHEARD + 5):
+            stage.core.uploads.receive(uploadid, offset=offset, data=b"x")
+            stage.core.uploads.annotate(uploadid, name=str(offset))
+            stage.core.uploads.initiate(house.offer(uploadid, b"x" * 100))
+        one.settled()
+        (connection,) = stage.doors.sockets._connections
+        dialect = connection.dialect
+        assert isinstance(dialect, musicdb.MusicDB)
+        assert len(dialect._others) == musicdb._OVERHEARD
+        assert max(len(file.overheard) for file in dialect._others.values()) <= musicdb._OVERHEARD
+        stage.core.uploads.remove(uploadid)
+        one.told("StateUpdate", "remove", uploadid)
+        one.settled()
+        assert uploadid not in dialect._others
+        assert dialect._files == {}
+
+
 def test_a_wrong_file_fails_and_starts_over(house: House) -> None:
     data, wrong = b"x" * 100, b"y" * 100
     with staged(house) as stage, stage.musicdb() as one:
@@ -393,6 +507,80 @@ def test_the_list_is_bounded_and_the_newest_are_in_it(closed: House) -> None:
         assert listed[1:] == everything[-len(listed) + 1 :]
         one.say("RemoveUpload", uploadid="u119")
         assert one.told("StateUpdate")["uploadslist"]["videos"][-1]["id"] == "u118"
+
+
+def test_when_uploads_are_removed_others_come_into_the_list(closed: House) -> None:
+    closed.open()
+    for number in range(40):
+        closed.uploads.initiate(closed.offer(f"u{number:02}", annotations={"text": "x" * 10_000}))
+        closed.clock.forward(1)
+    with staged(closed) as stage, stage.musicdb() as one:
+        one.settled()
+        noticed = None
+        for number in reversed(range(10, 40)):
+            one.say("RemoveUpload", uploadid=f"u{number:02}")
+            noticed = one.told("StateUpdate", "remove", f"u{number:02}")
+        assert noticed is not None
+        one.settled()
+        one.say("AnnotateUpload", uploadid="u00", name="Zeta")  # the first message after the store was asked
+        listed = [t["id"] for t in one.told("StateUpdate", "waitforchunk", "u00")["uploadslist"]["videos"]]
+        assert listed == [f"u{number:02}" for number in range(10)]
+
+
+def test_the_list_is_filled_anew_now_and_then_and_with_what_is_true(closed: House) -> None:
+    """The store is asked while changes go on; what it found is older than these."""
+    closed.open()
+    for number in range(40):
+        closed.uploads.initiate(closed.offer(f"u{number:02}", annotations={"text": "x" * 10_000}))
+        closed.clock.forward(1)
+
+    async def play() -> None:
+        core = core_of(closed.uploads, parts=False)
+        await core.start()
+        made = board.Board(core, board.Documents())
+        await made.enter()
+        asked: list[asyncio.Event] = []
+        read = core.read
+
+        async def slow(function: Callable[..., Any], *args: Any) -> Any:
+            found = await read(function, *args)
+            asked.append(asyncio.Event())
+            await asked[-1].wait()
+            return found
+
+        async def until(fits: Callable[[], bool]) -> None:
+            async with asyncio.timeout(PATIENCE):
+                while not fits():
+                    await asyncio.sleep(0)
+
+        def listed() -> list[str]:
+            return [task["id"] for task in json.loads(made.uploadslist())["videos"]]
+
+        core.read = slow  # type: ignore[method-assign, assignment]
+        assert listed() == [f"u{number}" for number in range(28, 40)]
+        closed.uploads.remove("u39")
+        await until(lambda: len(listed()) == 11)
+        assert made._refilling is None  # not for one alone
+        closed.uploads.remove("u38")
+        await until(lambda: len(asked) == 1)
+        assert listed() == [f"u{number}" for number in range(28, 38)]  # which goes on meanwhile
+        for number in (37, 27, 26):
+            closed.uploads.remove(f"u{number}")
+        closed.uploads.annotate("u36", name="Newest")
+        await until(lambda: len(listed()) == 9 and b"Newest" in made.uploadslist())
+        asked[0].set()
+        await until(lambda: made._refilling is None)
+        assert listed() == [f"u{number}" for number in range(28, 37)]
+        assert b"Newest" in made.uploadslist()
+        closed.uploads.remove("u36")
+        await until(lambda: len(asked) == 2)
+        asked[1].set()
+        await until(lambda: made._refilling is None)
+        assert listed() == [f"u{number}" for number in (*range(22, 26), *range(28, 36))]
+        made.leave()
+        await core.stop()
+
+    asyncio.run(play())
 
 
 def test_all_of_them_are_bounded_too(closed: House, monkeypatch: pytest.MonkeyPatch) -> None:

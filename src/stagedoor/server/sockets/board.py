@@ -4,7 +4,8 @@ The list is kept in memory and follows the notices; the store is asked once, whe
 uploads that changed last, up to `LIST` bytes of JSON: a hundred or more. An album's task may take tens of kilobytes,
 uploads are kept for a month, and the list goes to every client with each change of state: with thousands of uploads a
 complete one would be megabytes a notification. A notification that waits is without it: it gets the newest when it is
-sent, and all that are sent before the next change share one text. ``GetUploads`` returns all uploads, up to
+sent, and all that are sent before the next change share one text. What does not fit is not kept either; the store is
+asked again when an eighth of the list was removed. ``GetUploads`` returns all uploads, up to
 `EVERYTHING` bytes, newest first as well. Whoever needs more takes pages, from the other dialect or from the API.
 
 An upload that is being removed is in no list: its id is not valid any more, and nobody would hear when it is gone.
@@ -14,12 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 from collections.abc import Iterable
 from operator import attrgetter
 from typing import Final
 
 from attrs import frozen
 
+from ...errors import UploadError
 from ...lifecycle import State
 from ...notices import Notice
 from ...protocols.messages import Message, encode_task
@@ -30,6 +33,8 @@ from ..hub import Encoder
 from .connection import Told
 
 __all__ = ["EVERYTHING", "LIST", "Board", "Documents"]
+
+log = logging.getLogger("stagedoor.server")
 
 LIST: Final = 128 << 10
 """Bytes of JSON of the tasks in a list that goes with a notification."""
@@ -98,6 +103,10 @@ class Board:
         self._users = 0
         self._entries: dict[str, _Entry | None] = {}  # the newest last; `None` for what is gone, while it is filled
         self._filling: asyncio.Task[None] | None = None
+        self._refilling: asyncio.Task[None] | None = None
+        self._noted: set[str] = set()  # of whom something was told since that began
+        self._more = False  # whether there may be uploads that did not fit
+        self._removed = 0  # uploads, since the store was asked
         self._list: bytes | None = None
         self._former = encode_uploads(())  # what those hear who are told after the last one has left
         self._texts: dict[Listing, str] = {}
@@ -123,7 +132,7 @@ class Board:
             self._former = self.uploadslist()
         self._users -= 1
         if not self._users:
-            self._entries, self._list, self._filling = {}, None, None
+            self._entries, self._list, self._filling, self._refilling = {}, None, None, None
 
     def document(self, task: UploadTask) -> bytes:
         """A task as JSON."""
@@ -171,9 +180,10 @@ class Board:
                     entry.document = self._documents.of(entry.task)
                 size += len(entry.document)
                 if size > self._size and chosen:
+                    self._more = True
                     break
                 chosen.append(entry)
-            # What did not fit is forgotten: it comes back when it changes.
+            # What did not fit is forgotten: it comes back when it changes, or when there is room.
             self._entries = {entry.task.id: entry for entry in reversed(chosen)}
             self._list = _in_order((entry.task, entry.document or b"") for entry in chosen)
         return self._list
@@ -186,7 +196,7 @@ class Board:
         return await self._core.read(_answer, packet, await asyncio.shield(self._collecting))
 
     def _collect_all(self) -> bytes:
-        return _in_order(self._newest(EVERYTHING))
+        return _in_order(self._newest(EVERYTHING)[0])
 
     def _collected(self, task: asyncio.Task[bytes]) -> None:
         self._collecting = None
@@ -198,18 +208,52 @@ class Board:
             return
         self._list = None
         self._texts.clear()
-        self._entries.pop(notice.uploadid, None)
+        former = self._entries.pop(notice.uploadid, None)
+        if self._refilling is not None:
+            self._noted.add(notice.uploadid)
         if notice.task is not None and notice.task.state is not State.REMOVE:
             self._entries[notice.uploadid] = _Entry(notice.task)
-        elif self._filling is not None:
-            self._entries[notice.uploadid] = None
-        if len(self._entries) > self._size // _LEAST + 1 and self._filling is None:  # more cannot be in a list
+        else:
+            self._removed += former is not None
+            if self._filling is not None:
+                self._entries[notice.uploadid] = None
+        if self._filling is not None:
+            return
+        if len(self._entries) > self._size // _LEAST + 1:  # more cannot be in a list
             del self._entries[next(iter(self._entries))]
+            self._more = True
+        self._look_for_more()
+
+    def _look_for_more(self) -> None:
+        """Others have room when some were removed."""
+        if self._more and self._refilling is None and self._removed * 8 > len(self._entries):
+            self._noted, self._removed = set(), 0
+            self._refilling = self._core.see_to(self._refill())
+
+    async def _refill(self) -> None:
+        try:
+            found, more = await self._core.read(self._newest, self._size)
+        except UploadError as error:
+            log.warning("the list of uploads cannot be filled anew: %s", error.sentence)
+            found, more = [], True
+        if self._refilling is not asyncio.current_task():
+            return  # everybody has left
+        # What is listed changed later than what is not, and what was told meanwhile is newer than what was found.
+        entries: dict[str, _Entry | None] = {
+            task.id: _Entry(task, document)
+            for task, document in reversed(found)
+            if task.id not in self._entries and task.id not in self._noted
+        }
+        entries.update(self._entries)
+        self._entries, self._list, self._refilling, self._more = entries, None, None, more
+        self._texts.clear()
+        self._look_for_more()
 
     async def _fill(self) -> None:
-        found = await self._core.read(self._newest, self._size)
+        found, more = await self._core.read(self._newest, self._size)
         if self._filling is not asyncio.current_task():
             return  # everybody has left
+        self._more, self._removed = more, 0
         # What changed meanwhile is newer than what was found.
         entries: dict[str, _Entry | None] = {
             task.id: _Entry(task, document) for task, document in reversed(found) if task.id not in self._entries
@@ -218,21 +262,22 @@ class Board:
         self._entries, self._list, self._filling = entries, None, None
         self._texts.clear()
 
-    def _newest(self, size: int) -> list[tuple[UploadTask, bytes]]:
-        """The uploads that changed last, newest first, up to so many bytes; in any thread."""
+    def _newest(self, size: int) -> tuple[list[tuple[UploadTask, bytes]], bool]:
+        """The uploads that changed last, newest first, up to so many bytes, and if there are others; in any thread."""
         uploads, found = self._core.uploads, list[tuple[UploadTask, bytes]]()
         summaries = uploads.list()
         # No task takes less than this; so the others need not be sorted.
-        for summary in heapq.nlargest(min(len(summaries), size // _LEAST), summaries, key=attrgetter("updated")):
+        most = size // _LEAST
+        for summary in heapq.nlargest(min(len(summaries), most), summaries, key=attrgetter("updated")):
             task = uploads.find(summary.id)
             if task is None or task.state is State.REMOVE:
                 continue
             document = encode_task(task)
             size -= len(document)
             if size < 0 and found:
-                break
+                return found, True
             found.append((task, document))
-        return found
+        return found, len(summaries) > most
 
 
 def _answer(packet: Packet, uploads: bytes) -> Message:

@@ -4,17 +4,22 @@ Chunks carry no offset. MusicDB's web client answers every request for a chunk t
 holds, in the order in which it hears them; so each connection that declared an upload remembers which offsets it was
 asked for, and a chunk belongs to the oldest of them. Whether the connection is the one that may write is another
 question: the one that declared the upload last is, on whatever wire (`Core.hold`).
+
+What it heard before it declared the upload it answers as well if it had the file by then, as after a reconnect, and
+else not. Nobody knows, but these answers come first: a chunk that is what is stored at such an offset is one of them,
+and the first that is not ends the question.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Final, TypeAlias
 
 import orjson
 from attrs import define, evolve, field
 
+from ...engine import Uploads
 from ...errors import OffsetMismatch, Refused, StorageFull, TaskNotFound, UploadError
 from ...lifecycle import State
 from ...notices import Notice, NoticeKind
@@ -51,6 +56,10 @@ _ECHO: Final = 4 << 10
 """Bytes of JSON that go back with an answer as they came, which may go to everybody."""
 _UNANSWERED: Final = 1_000
 """Requests for chunks of an upload that may be without an answer before a connection has to declare it again."""
+_OVERHEARD: Final = 64
+"""Requests for chunks that are remembered of an upload which was not declared, and such uploads of a connection."""
+_PATIENCE: Final = 2
+"""Halves of a heartbeat in which the chunk has to come that was asked for after one that was had already."""
 
 _INTEGRATED: Final = (State.INTEGRATED, State.STARTIMPORT, State.IMPORTARTWORK, State.IMPORTCOMPLETE)
 _UNFINISHED: Final = (State.WAITFORCHUNK, State.UPLOADFAILED)
@@ -68,20 +77,26 @@ UNDECIDED: Final = Encoder(_hold_back)
 
 @define(eq=False)
 class _File:
-    """An upload that this connection has declared.
+    """An upload that this connection has declared, or may declare.
 
     Attributes:
         uid: Of the upload, so that another one with the same id gets none of its chunks.
+        overheard: Offsets in requests that the client may have answered, or not; all before those in `asked`.
         asked: Offsets that the client was asked for, oldest first.
+        patience: Halves of a heartbeat until it is asked again, because a chunk was taken for one that is had already
+            and none has come since; 0 for never.
     """
 
     uid: str | None = None
+    overheard: deque[int] = field(factory=lambda: deque(maxlen=_OVERHEARD))
     asked: deque[int] = field(factory=deque)
+    patience: int = 0
 
     def is_about(self, task: UploadTask) -> None:
         """What was asked for before was another upload, if this is one."""
         if self.uid != task.uid:
             self.uid = task.uid
+            self.overheard.clear()
             self.asked.clear()
 
 
@@ -98,7 +113,8 @@ class MusicDB:
             max_annotations=settings.max_annotations,
             max_annotation_depth=settings.max_annotation_depth,
         )
-        self._files: dict[str, _File] = {}
+        self._files: dict[str, _File] = {}  # that were declared here
+        self._others: OrderedDict[str, _File] = OrderedDict()  # that were asked for lately
         self._beginning: asyncio.Task[None] | None = None
         self._entered = False
         self._closed = False
@@ -121,6 +137,8 @@ class MusicDB:
             await self._beginning
 
     async def _begin(self) -> None:
+        if self._closed:
+            return  # somebody of the other dialect has spoken: the listener is theirs
         listener = self._connection.listener
         if listener.encoder is not UNDECIDED:
             listener.retune(UNDECIDED)
@@ -146,20 +164,34 @@ class MusicDB:
             self._board.leave()
 
     def tick(self) -> None:
-        """See `Dialect`."""
+        """See `Dialect`: a chunk that was the same as another one may have been the one that was wanted."""
+        for uploadid, file in tuple(self._files.items()):
+            if file.patience:
+                file.patience -= 1
+                if not file.patience:
+                    self._connection.spawn(self._ask_again(uploadid, file))
 
     def sending(self, notice: Notice) -> None:
         """See `Dialect`: what the client is asked for is what it is going to send."""
-        file = self._files.get(notice.uploadid)
-        if file is None:
+        uploadid, task = notice.uploadid, notice.task
+        if task is None:
             return
-        if notice.kind is NoticeKind.CHUNK_REQUEST and notice.task is not None:
-            file.is_about(notice.task)
+        file = self._files.get(uploadid)
+        if notice.kind is not NoticeKind.CHUNK_REQUEST:
+            if notice.state not in _UNFINISHED:
+                if file is not None and file.uid == task.uid:
+                    self._forget(uploadid)
+                self._others.pop(uploadid, None)
+        elif file is not None:
+            file.is_about(task)
             file.asked.append(notice.offset)
             if len(file.asked) > _UNANSWERED:
-                self._forget(notice.uploadid)
-        elif notice.task is not None and notice.task.uid == file.uid and notice.state not in _UNFINISHED:
-            self._forget(notice.uploadid)
+                self._forget(uploadid)
+        else:
+            file = self._others.pop(uploadid, None) or _File()
+            self._remember(uploadid, file)
+            file.is_about(task)
+            file.overheard.append(notice.offset)
 
     # ── packets ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -242,14 +274,17 @@ class MusicDB:
         core, uploadid = self._core, call.offer.id
         # Before the engine asks for the first chunk: what is sent to the client has to be remembered.
         known = uploadid in self._files
-        file = self._files.setdefault(uploadid, _File())
+        file = self._files.get(uploadid) or self._others.pop(uploadid, None) or _File()
+        self._files[uploadid] = file
         self._connection.listener.follow(uploadid)
         try:
             task = await core.event(uploadid, core.uploads.initiate, call.offer)
         except UploadError:
-            if not known:
-                self._files.pop(uploadid, None)
+            if not known and self._files.pop(uploadid, None) is not None:
                 self._connection.listener.unfollow(uploadid)
+                file.overheard.extend(file.asked)
+                file.asked.clear()
+                self._remember(uploadid, file)
             raise
         if is_final(task):  # which the engine does not mind
             self._forget(uploadid)
@@ -272,8 +307,8 @@ class MusicDB:
     async def _chunk(self, call: UploadChunk) -> None:
         core, uploads, uploadid = self._core, self._core.uploads, call.uploadid
         file = self._files.get(uploadid)
-        offset = file.asked.popleft() if file is not None and file.asked else None
         task = await core.event(uploadid, uploads.get, uploadid)
+        offset = None if file is None else await self._answered(file, task, call.data)
         if file is None or not core.holds(uploads, uploadid, self._lost):
             raise Refused(
                 "This connection was not asked for chunks of this upload. Declare the upload here to go on with it.",
@@ -289,10 +324,47 @@ class MusicDB:
             if _stands(uploads.find(uploadid)) > offset:
                 return  # somebody who had the upload before put on record what had come
             raise
+        file.patience = 0
         core.tally.received["websocket"] += len(call.data)
+
+    async def _answered(self, file: _File, task: UploadTask, data: bytes) -> int | None:
+        """The offset in the request that a chunk answers; ``None`` when it answers none."""
+        overheard, asked = file.overheard, file.asked
+        while overheard:
+            offset = overheard[0]
+            if offset == task.offset and offset in asked:
+                asked.remove(offset)  # the chunk is the same, whichever it answers: the other may be answered yet
+                return offset
+            overheard.popleft()
+            if offset < task.offset and await self._core.read(_has, self._core.uploads, task, offset, data):
+                file.patience = _PATIENCE
+                return offset
+            if offset == task.offset and not asked:
+                return offset
+            # Else this one was not answered, and will not be: the chunk answers a later one.
+        return asked.popleft() if asked else None
+
+    async def _ask_again(self, uploadid: str, file: _File) -> None:
+        core = self._core
+        try:
+            task = await core.event(uploadid, core.uploads.find, uploadid)
+        except UploadError:  # it cannot be read, and so not be written either
+            return
+        if task is None or task.uid != file.uid or task.state is not State.WAITFORCHUNK:
+            return
+        if core.holds(core.uploads, uploadid, self._lost):
+            file.overheard.extend(file.asked)
+            file.asked.clear()
+            self._connection.say(self._board.encode(Notice(NoticeKind.CHUNK_REQUEST, uploadid, task)))
 
     def _lost(self, uploadid: str, reason: UploadError) -> None:
         """Somebody else has the upload. What is asked for is remembered all the same: it is going to be answered."""
+
+    def _remember(self, uploadid: str, file: _File) -> None:
+        """The client may declare it, and have answered before that."""
+        self._others[uploadid] = file
+        if len(self._others) > _OVERHEARD:
+            self._others.popitem(last=False)
 
     def _forget(self, uploadid: str) -> None:
         self._files.pop(uploadid, None)
@@ -309,6 +381,17 @@ class MusicDB:
                 task = None
         notice = Notice(NoticeKind.INTERNAL_ERROR, uploadid, task, error.sentence, error.code)
         self._connection.say(evolve(self._board.encode(notice), notice=None))
+
+
+def _has(uploads: Uploads, task: UploadTask, offset: int, data: bytes) -> bool:
+    """Whether the bytes at an offset, as far as they are on record, are these; in a thread."""
+    size = min(len(data), task.offset - offset)
+    with uploads.ports.bytes.open(task.key) as file:
+        file.seek(offset)
+        found = bytearray()
+        while len(found) < size and (piece := file.read(size - len(found))):
+            found += piece
+    return found == data[:size]
 
 
 def _stands(task: UploadTask | None) -> int:
