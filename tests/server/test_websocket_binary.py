@@ -63,6 +63,41 @@ def test_hello_and_what_is_welcome(house: House) -> None:
         assert one.hear("error")["code"] == "hello_again"
 
 
+def test_the_first_that_is_heard_is_welcome_whatever_happened_before_hello(house: House) -> None:
+    with staged(house) as stage, stage.binary() as other, Binary(stage.connect()) as one:
+        other.initiate(b"x" * 100)
+        stage.do(lambda: None)  # the notice is with everybody
+        one.say("hello", version=1, window=1)
+        assert one.next()["type"] == "welcome"
+        other.initiate(b"y" * 100, "two")
+        assert one.next()["uploadid"] == "two"
+
+
+def test_hello_right_behind_the_tick_that_took_its_silence_for_another_dialect(house: House) -> None:
+    """The task that begins the other dialect has not run yet."""
+    with staged(house) as stage, stage.binary() as other, Binary(stage.connect()) as one:
+        hello = json.dumps({"type": "hello", "version": 1, "window": 1})
+
+        def race() -> None:
+            (connection,) = (each for each in stage.doors.sockets._connections if each.dialect is None)
+
+            async def meet() -> None:  # as the task that reads does
+                connection._silent = False
+                await connection._meet(hello)
+                assert connection.dialect is not None
+                await connection.dialect.take(hello)
+
+            connection.tick()
+            connection.tick()
+            with pytest.raises(StopIteration):  # all of it before the first step of the task which the tick began
+                meet().send(None)
+
+        stage.do(race)
+        one.hear("welcome")
+        other.initiate(b"x" * 100)
+        assert one.hear("notice")["uploadid"] == "one"
+
+
 def test_whoever_says_something_else_first_is_sent_away(house: House) -> None:
     with staged(house, keys=("the-right-key",)) as stage:
         for first, codes in (

@@ -108,6 +108,7 @@ class Binary:
         self._handles = 0
         self._slow: set[asyncio.Task[None]] = set()
         connection.listener.retune(SILENCE)
+        connection.listener.take()  # held back while nobody knew which dialect this is: `list` tells all of it
 
     @property
     def encoder(self) -> Encoder:
