@@ -224,9 +224,31 @@ def test_progress_makes_way_for_changes_but_not_for_ever() -> None:
         stage.source.bus.flush()
         stage.hub._deliver()  # a second's work
         assert stage.timer.over()
-        assert stage.timer.pauses[-1] == pytest.approx(0.1)
-        assert stage.timer.over()
         assert sum(listener.due for listener in listeners) == 100
+        assert stage.timer.pauses[-1] == pytest.approx(50 * MESSAGE / 0.2 + 0.1, rel=0.02)
+
+    run(test)
+
+
+@pytest.mark.parametrize("rate", [1, 3, 30, 90])
+def test_each_pause_is_followed_by_a_turn_however_much_changes(rate: int) -> None:
+    """Changes to 500 listeners, so many in each pause: everybody hears of progress, and within a second or so."""
+
+    async def test(stage: Stage) -> None:
+        listeners = [stage.hub.listen(joined) for _ in range(500)]
+        stage.new("a", "b")
+        change = Notice(NoticeKind.STATE_UPDATE, "b", stage.tasks["b"])
+        stage.hub._give(change)
+        stage.timer.pauses.clear()
+        stage.move("a")
+        assert not any(listener.due for listener in listeners)  # what changes goes first
+        for turn in range(1, 11):
+            for _ in range(rate):
+                stage.hub._give(change)
+            stage.move("a")
+            assert stage.timer.over()
+            assert sum(listener.due for listener in listeners) == 50 * turn
+        assert sum(stage.timer.pauses) < 1.2
 
     run(test)
 

@@ -7,9 +7,10 @@ messages or in bytes, is closed, and hears all uploads anew when it comes back; 
 **Progress is held back.** A message to a listener costs some 40 µs, most of it in the kernel: 500 listeners that hear
 500 requests for chunks a second are more than five cores. So of each upload the newest request for a chunk waits here,
 and the listeners are told in turns what has moved since their last one: as many at a time as cost 2 ms, and then a
-pause, so that progress takes a fifth of the loop at most, and less when there are changes to tell. A few listeners hear
-it at once, 500 of them ten times a second. A dialect may tell of all uploads that moved in one message. What is held
-back of an upload is dropped when something else is told of it, so that nobody hears of less than has been told already.
+pause, so that progress takes a fifth of the loop at most. Changes go first, and make pauses longer; but each pause is
+followed by a turn, however much changes. A few listeners hear progress at once, 500 of them ten times a second. A
+dialect may tell of all uploads that moved in one message. What is held back of an upload is dropped when something else
+is told of it, so that nobody hears of less than has been told already.
 
 * What a request for a chunk tells beyond the offset, of a new upload above all, is no progress: it is told at once.
 * Who is going to answer the requests for an upload hears them at once, and each of them once (`Listener.follow`).
@@ -50,7 +51,7 @@ _SLICE: Final = 2e-3
 _SHARE: Final = 0.2
 """Of the time of the loop, for progress."""
 _WAY: Final = 0.1
-"""Seconds for which progress makes way at most, at a time, for changes that were told."""
+"""Seconds that a pause is longer at most, for changes that were told."""
 _MOVED: Final = 1_024
 """Uploads whose progress waits; what moved first is left out where there are more."""
 _KNOWN: Final = 16_384
@@ -301,7 +302,7 @@ class Hub:
         self._round = 0  # the newest movement when it began
         self._pause: Handle | None = None
         self._debt = 0.0  # seconds of progress beyond what was allowed
-        self._changes = 0.0  # seconds that it takes to tell what was given since the last progress
+        self._changes = 0.0  # seconds that it takes to tell the changes that came since the last pause began
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin; called on the loop."""
@@ -494,13 +495,17 @@ class Hub:
             except Exception:  # promise 9: what one cannot be told, the others are told all the same
                 log.exception("a request for a chunk of upload %r cannot be put to a listener", notice.uploadid)
 
-    def _progress(self) -> None:
-        """Give as many listeners their turn as may have it now."""
+    def _progress(self, *, rested: bool = False) -> None:
+        """Give as many listeners their turn as may have it now, and pause for as long as that costs.
+
+        Args:
+            rested: A pause is just over: changes that came meanwhile do not put progress off again.
+        """
         if self._pause is not None or self._closed or self._later is None:
             return
-        cost = self._debt + min(self._changes, _WAY) * _SHARE
+        cost, way = self._debt, min(self._changes, _WAY)
         self._debt = self._changes = 0.0
-        while cost < _SLICE:
+        while cost < _SLICE and (rested or not way):
             if not self._turn and not self._begin_round():
                 break
             listener = self._turn.popleft()
@@ -510,12 +515,12 @@ class Hub:
             if seconds:
                 cost += seconds
                 listener.give_turn(seconds)
-        if cost:
-            self._pause = self._later(cost / _SHARE, self._paused)
+        if cost or way:
+            self._pause = self._later(cost / _SHARE + way, self._paused)
 
     def _paused(self) -> None:
         self._pause = None
-        self._progress()
+        self._progress(rested=True)
 
     def _begin_round(self) -> bool:
         """Everybody who has something to hear is to be told; ``False`` when that is nobody."""
