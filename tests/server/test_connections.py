@@ -385,6 +385,42 @@ def test_under_which_name_a_connection_counts(address: str, proxies: tuple[str, 
     assert Crowd(1, proxies).whose((address, 1)) == name
 
 
+def test_an_upgrade_counts_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def play() -> None:
+        with without_sockets(connections_each=1) as server:
+            one, line = server.connection("192.0.2.7")
+            one.data_received(UPGRADE)
+            await settle()
+            assert line.written.startswith(b"HTTP/1.1 101 ")
+            assert caplog.records == []  # nobody was refused, and nobody hears that somebody is
+            crowd = one.crowd
+            assert crowd.enter("192.0.2.7") == 1
+            crowd.leave("192.0.2.7")
+            line.protocol.connection_lost(None)
+            await settle()
+            assert crowd.enter("192.0.2.7") == 0
+
+    asyncio.run(play())
+
+
+def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    now = [1_000.0]
+    crowd = Crowd(1, clock=lambda: now[0])
+    for number in range(500):
+        crowd.enter(f"192.0.2.{number % 100}")
+        assert crowd.enter(f"192.0.2.{number % 100}") > 0
+        crowd.leave(f"192.0.2.{number % 100}")
+        crowd.leave(f"192.0.2.{number % 100}")
+    (said,) = caplog.messages
+    assert said.startswith("192.0.2.0 has 1 connections")
+    now[0] += 60.0
+    crowd.enter("192.0.2.7")
+    crowd.enter("192.0.2.7")
+    assert len(caplog.messages) == 2
+    assert caplog.messages[1].startswith("192.0.2.7 ")
+    assert caplog.messages[1].endswith(" 499")
+
+
 def test_connections_without_an_address_do_not_count() -> None:
     crowd = Crowd(1)
     assert crowd.whose(None) is None
@@ -401,10 +437,23 @@ def test_answers_to_pings_do_not_pile_up() -> None:
             one.pause_writing()  # it does not read
             for _ in range(10):
                 one.data_received(ping)
+            last = ping[:-1] + b"!"
+            one.data_received(ping + last + ping[:1] + b"\x80" + bytes(4) + last)
             assert len(line.written) == 102
+            line.written.clear()
+            one.resume_writing()  # the newest stands for all
+            assert line.written == b"\x8ad" + b"x" * 99 + b"!"
+            one.pause_writing()
             one.resume_writing()
+            assert len(line.written) == 102  # once
             one.data_received(ping)
             assert len(line.written) == 204
+            one.pause_writing()
+            one.data_received(ping)
+            one.cut(1013, "Enough.")
+            line.written.clear()
+            one.resume_writing()
+            assert line.written == b""  # nothing comes behind the end
             one.connection_lost(None)
             await settle()
 

@@ -17,8 +17,9 @@ import asyncio
 import ipaddress
 import logging
 import sys
+import time
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -58,6 +59,10 @@ _FRAGMENT: Final = 128
 """Bytes that a fragment of a message takes beside its content, in round figures; it may be empty."""
 _MESSAGE: Final = 512
 """The same of a message that waits."""
+_QUIET: Final = 60.0
+"""Seconds between two lines in the log about addresses with too many connections."""
+_PONG: Final = b"\x8a"
+"""How a frame with the answer to a ping begins: RFC 6455, section 5.2."""
 
 
 class Crowd:
@@ -66,10 +71,14 @@ class Crowd:
     Args:
         most: Connections of one address.
         proxies: Addresses and networks that are not counted, or ``*`` for all; names are no addresses.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, most: int, proxies: Iterable[str] = ()) -> None:
+    def __init__(self, most: int, proxies: Iterable[str] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
         self.most = most
+        self._clock = clock
+        self._warned: float | None = None
+        self._unsaid = 0  # connections beyond the limit since then
         self._proxies = list[ipaddress.IPv4Network | ipaddress.IPv6Network]()
         self._counts: Counter[str] = Counter()
         self._all = "*" in proxies
@@ -101,8 +110,8 @@ class Crowd:
             return 0
         self._counts[whose] += 1
         beyond = self._counts[whose] - self.most
-        if beyond == 1:
-            log.warning("%s has %d connections; more are refused (connections_each, forwarded)", whose, self.most)
+        if beyond > 0:
+            self._warn(whose)
         return beyond
 
     def leave(self, whose: str | None) -> None:
@@ -111,6 +120,18 @@ class Crowd:
             self._counts[whose] -= 1
             if not self._counts[whose]:
                 del self._counts[whose]
+
+    def _warn(self, whose: str) -> None:
+        """Strangers do not decide how much is logged."""
+        now = self._clock()
+        if self._warned is not None and now - self._warned < _QUIET:
+            self._unsaid += 1
+            return
+        log.warning(
+            "%s has %d connections; more are refused (connections_each, forwarded). Others since the last line: %d",
+            whose, self.most, self._unsaid,
+        )  # fmt: skip
+        self._warned, self._unsaid = now, 0
 
 
 def http_protocol(config: ServerConfig, crowd: Crowd) -> type[asyncio.Protocol]:
@@ -190,9 +211,10 @@ class _HTTP(HttpToolsProtocol):
             self._refuse(b"503 Service Unavailable")
             return
         self._upgraded = True
+        self.crowd.leave(self._whose)
+        self._whose = None
         super().handle_websocket_upgrade()  # whose connection counts for itself
         self._end_leaving()
-        self.crowd.leave(self._whose)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -308,6 +330,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
         self._worked_on = 0  # bytes of the message that the application has
         self._cut = False
         self._wasted = 0  # bytes since then
+        self._pong = b""  # to be sent when the client reads again
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -356,7 +379,18 @@ class _WebSocket(WebSocketsSansIOProtocol):
         if self.writable.is_set():
             super().handle_ping()
         else:
-            self.conn.data_to_send()  # it does not read: answers must not pile up
+            # It does not read, and answers must not pile up; the newest stands for all: RFC 6455, section 5.5.3.
+            for output in self.conn.data_to_send():
+                if output[:1] == _PONG:
+                    self._pong = output
+                else:
+                    self.transport.write(output)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        pong, self._pong = self._pong, b""
+        if pong and not self._cut and not self.close_sent and not self.transport.is_closing():
+            self.transport.write(pong)
 
     def send_receive_event_to_app(self) -> None:
         before = self.queue.qsize()
