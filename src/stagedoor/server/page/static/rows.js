@@ -13,6 +13,12 @@ const PHASES = {
   failed: { chip: "Could not be sent", look: "failed" },
 };
 
+// Where the server's own sentence is for the card: it is too long for a row, or calls the fields by their keys.
+const PLAIN = {
+  checksum_mismatch: "It did not arrive as it was sent. Send it again.",
+  annotation_missing: "Something is missing that its files get their names from. Open it, and fill it in.",
+};
+
 /**
  * What a row says.
  *
@@ -30,7 +36,8 @@ export function viewOf(line, source) {
   const told = adviceOn(line, source);
   const facts = [title === filename ? "" : filename, size === null ? "" : bytes(size)];
   const moves = moving(line, source);
-  const rest = moves && line?.rate > 0 && line.eta !== null ? `${span(line.eta)} left` : "";
+  const runs = moves && !["paused", "lost"].includes(source?.phase); // what was measured before is old then
+  const rest = runs && line?.rate > 0 && line.eta !== null ? `${span(line.eta)} left` : "";
   return {
     title,
     filename,
@@ -39,7 +46,7 @@ export function viewOf(line, source) {
     chip,
     look,
     icon: KINDS[line?.contenttype] ?? "file",
-    ...progressOf(line, source, moves),
+    ...progressOf(line, source, { moves, runs }),
   };
 }
 
@@ -88,6 +95,7 @@ function adviceOn(line, source) {
   if (line.state === "preprocessed" && questions.length) {
     return `Open it and answer ${questions.length === 1 ? "the question" : `${questions.length} questions`}.`;
   }
+  if (PLAIN[line.code]) return PLAIN[line.code];
   if (line.message) return line.message;
   if (nameless(line)) return "Open it, and say what it is: its files get their names from that.";
   if (line.state === "preprocessed" && !line.due) return "Look at it, then import it.";
@@ -95,12 +103,12 @@ function adviceOn(line, source) {
   return "";
 }
 
-function progressOf(line, source, moves) {
+function progressOf(line, source, { moves, runs }) {
   if (!moves) return { numbers: "", share: undefined };
   const reading = source?.phase === "reading";
   const done = reading || !line ? (source.size ? source.done / source.size : null) : share(line);
   const text = done === null ? bytes(line ? line.offset : source.done) : percent(done);
-  return { numbers: [text, reading ? "" : speed(line?.rate)].filter(Boolean).join(" · "), share: done };
+  return { numbers: [text, reading || !runs ? "" : speed(line?.rate)].filter(Boolean).join(" · "), share: done };
 }
 
 /**
