@@ -39,6 +39,7 @@ class Theatre:
     Attributes:
         cards: Ids of uploads, by what their cards show.
         page: A tab that sends some of them.
+        wire: That tab's line, which holds them in the middle.
     """
 
     stage: Stage
@@ -46,6 +47,7 @@ class Theatre:
     keyed: str
     cards: dict[str, str]
     page: Page
+    wire: Wire
 
 
 @contextmanager
@@ -60,7 +62,7 @@ def theatre(root: Path) -> Iterator[Theatre]:
         wire = stack.enter_context(wire_to(site.port))
         context = stack.enter_context(visiting(browser, expected=[r"status of 40[14]", "WebSocket connection"]))
         page = _send(context, wire, root / "mine", cards)
-        yield Theatre(stage, empty.url, keyed.url, cards, page)
+        yield Theatre(stage, empty.url, keyed.url, cards, page, wire)
 
 
 def _fill(stage: Stage) -> dict[str, str]:

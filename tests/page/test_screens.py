@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 SCREENS = CACHE / "screens"
+THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theatre]:
+    """Uploads rest in the middle for the first look; a server does not wait for ever, so that they go on then."""
     with theatre(tmp_path_factory.mktemp("house")) as house:
         SCREENS.mkdir(parents=True, exist_ok=True)
         yield house
@@ -30,19 +32,20 @@ def seen(page: Page, name: str) -> None:
     wrong = {}
     for size, (width, height) in SIZES.items():
         page.set_viewport_size({"width": width, "height": height})
-        for theme in ("light", "dark"):
+        for theme in THEMES:
             page.emulate_media(color_scheme=theme, reduced_motion="reduce")
             settled(page)
             page.screenshot(path=SCREENS / f"{name}-{size}-{theme}.png", animations="disabled")
             found = [*complaints(page), *too_wide(page)]
             if found:
                 wrong[size, theme] = found
-    page.set_viewport_size(dict(zip(("width", "height"), SIZES["desktop"], strict=True)))
+    page.set_viewport_size({"width": 1280, "height": 800})
     assert not wrong, "\n".join(f"{how}: {one}" for how, found in wrong.items() for one in found)
 
 
 def test_the_board_with_all_kinds_of_uploads(house: Theatre) -> None:
     seen(house.page, "board")
+    house.wire.release()
 
 
 @pytest.mark.parametrize("name", CARDS)
