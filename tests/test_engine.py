@@ -23,6 +23,7 @@ from stagedoor.adapters.memory import MemoryBytes, MemoryTasks, MemoryTree
 from stagedoor.engine import Uploads
 from stagedoor.errors import (
     ConfigurationError,
+    Conflict,
     DataLost,
     Duplicate,
     InUse,
@@ -1180,6 +1181,22 @@ class TestIntegrate:
             house.worker.drain(100)
         assert house.uploads.get("one").state is S.INTEGRATED
 
+    def test_a_subscriber_who_asks_anew_is_named_as_the_reason(self, house: House) -> None:
+        house.bring(S.PREPROCESSED)
+        house.before["music.place"] = fail(Conflict("In the way.", code="destination_exists"))
+
+        def again(notice: Notice) -> None:
+            if notice.state is S.INTEGRATIONFAILED:
+                house.uploads.retry("one")
+                house.uploads.request("one")
+
+        house.uploads.subscribe(again)
+        with pytest.raises(StorageError, match="tried again: It was asked for anew meanwhile"):
+            house.uploads.integrate("one")
+        house.before.clear()
+        house.worker.drain(100)
+        assert house.uploads.get("one").state is S.INTEGRATED
+
     def test_removed_meanwhile_returns_that(self, house: House) -> None:
         house.bring(S.PREPROCESSED)
         gate = house.gate()
@@ -1359,6 +1376,23 @@ class TestUndo:
                 gate.open()
             task = undo.result(house.PATIENCE)
         assert (task.state, task.annotations["mood"]) == (S.PREPROCESSED, "good")
+
+    def test_asked_for_twice_at_once_is_done_once_and_both_are_told(self, house: House) -> None:
+        house.bring(S.IMPORTCOMPLETE)
+        gate, recorded = house.gate(), threading.Event()
+        house.before["library.forget"] = gate
+        with house.threads() as pool:
+            first = pool.submit(house.uploads.undo, "one")
+            gate.reached()
+            house.after["tasks.cas"] = lambda *_: recorded.set()
+            second = pool.submit(house.uploads.undo, "one")
+            try:
+                assert recorded.wait(house.PATIENCE)
+            finally:
+                gate.open()
+            assert first.result(house.PATIENCE).state is S.PREPROCESSED
+            assert second.result(house.PATIENCE).state is S.PREPROCESSED
+        assert house.took().count("begin:importcomplete:internal") == 1
 
     def test_a_file_that_is_gone_is_no_obstacle(self, house: House) -> None:
         house.bring(S.IMPORTCOMPLETE)

@@ -1023,7 +1023,8 @@ class Uploads:
                 self._perform(task.id, at_once=True)
         after = self._need(task.id)
         if after.uid == task.uid and after.wanted is trigger:
-            raise StorageError(f"It could not be done now and is tried again: {after.message}", code=after.code)
+            why = after.message or "It was asked for anew meanwhile."
+            raise StorageError(f"It could not be done now and is tried again: {why}", code=after.code)
         if trigger is Trigger.UNDO and after.state is not State.PREPROCESSED and after.message:
             raise Refused(after.message, code=after.code)
         return after

@@ -771,8 +771,17 @@ class Session:
         )
 
     def note_undo(self) -> None:
-        """Undo is wanted; an import that was wanted is not any more."""
-        self.task = evolve(self.task, wanted=Trigger.UNDO, import_wanted=False, step=None, message=None, code=None)
+        """Undo is wanted; an import that was wanted is not any more. If it is under way already, it goes on."""
+        task = self.task
+        waiting = task.wanted is Trigger.UNDO and task.step is not None  # its message says why
+        self.task = evolve(
+            task,
+            wanted=Trigger.UNDO,
+            import_wanted=False,
+            step=task.step if waiting else None,
+            message=task.message if waiting else None,
+            code=task.code if waiting else None,
+        )
 
     def undone(self) -> bool:
         """Files, directories and entry are gone from library and music database. Slow.
