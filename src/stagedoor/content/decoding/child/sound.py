@@ -262,7 +262,7 @@ def _flac(source: Input, start: int, tags: Tags) -> Layout:
     if len(info) != 34 or not rate:
         raise RejectedError("unreadable")
     samples = int.from_bytes(info[13:18], "big") & (1 << 36) - 1
-    end = source.size - (128 if source.at(source.size - 128, 3) == b"TAG" and source.size - at > 128 else 0)
+    end = source.size - (128 if source.size - at > 128 and source.at(source.size - 128, 3) == b"TAG" else 0)
     view = Splice([Memory(b"fLaC\x80\0\0\x22" + info), Window(source, at, end - at)])
     return Layout("flac", "flac", view, tags, samples / rate if samples else None)
 

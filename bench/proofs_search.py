@@ -1,0 +1,117 @@
+"""The campaigns of `proof` that search: for schedules that break a promise, and for bytes that break a parser."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from stagedoor.lifecycle import ROWS
+from stagedoor.testing.fuzzing import TARGETS, Target
+from stagedoor.testing.schedules import Found, plays
+
+_BATCH: Final = 100
+_RUNS: Final = 5_000_000
+"""Executions of a target; then the next one has its turn."""
+
+
+class Box(Protocol):
+    """See `proof.Box`."""
+
+    @property
+    def left(self) -> float: ...
+
+    @property
+    def say(self) -> Callable[[str], None]: ...
+
+
+# ── schedules ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _batch(first: int) -> Found:
+    logging.disable(logging.CRITICAL)
+    return plays(range(first, first + _BATCH))
+
+
+def schedules(box: Box) -> Mapping[str, Any]:
+    """Plays with new seeds, beginning somewhere else each time. The report has the seeds of those that went wrong."""
+    first = time.time_ns() // 1_000_000_000 % 10_000_000 * 1_000
+    found, jobs, next_seed = Found(), set[Future[Found]](), first
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
+        while box.left > 0 and len(found.wrong) < 20:
+            while len(jobs) < 2 * (os.cpu_count() or 1):
+                jobs.add(pool.submit(_batch, next_seed))
+                next_seed += _BATCH
+            done, jobs = wait(jobs, return_when=FIRST_COMPLETED)
+            for job in done:
+                found.add(job.result())
+            box.say(f"{found.seeds:,} seeds, {found.steps:,} pauses, {len(found.wrong)} wrong")
+        for job in jobs:
+            job.cancel()
+    never = sorted({row.id for row in ROWS} - set(found.rows))
+    return {
+        "first": first,
+        "seeds": found.seeds,
+        "steps": found.steps,
+        "rows": len(found.rows),
+        "never": ", ".join(never),
+        "wrong": found.wrong,
+    }
+
+
+# ── bytes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fuzz(box: Box) -> Mapping[str, Any]:
+    """Each target for its share of the time, one on each core."""
+    if importlib.util.find_spec("atheris") is None:
+        return {"skipped": "Atheris is not installed: pip install --group fuzz"}
+    cores = os.cpu_count() or 1
+    share = max(10, int(box.left * cores / len(TARGETS)) - 5)
+    wrong: list[str] = []
+    figures: dict[str, Any] = {}
+    with ThreadPoolExecutor(cores) as pool:
+        for target, runs, sentences in pool.map(lambda target: _fuzz(target, share), TARGETS):
+            figures[target.name] = runs
+            wrong += sentences
+            box.say(", ".join(f"{name} {count:,}" for name, count in figures.items()))
+    return {"share": share, **figures, "wrong": wrong}
+
+
+def _fuzz(target: Target, seconds: int) -> tuple[Target, int, list[str]]:
+    """One target in a process of its own; how often, and what it found."""
+    home = Path(".cache/fuzz") / target.name
+    before = set(_artifacts(home))
+    command = [sys.executable, str(Path(__file__).with_name("fuzz.py")), target.name]
+    done = subprocess.run(
+        [*command, "--runs", str(_RUNS), "--seconds", str(seconds)], capture_output=True, text=True, errors="replace"
+    )
+    found = re.search(r"number_of_executed_units:\s*(\d+)", done.stderr)
+    new = [path for path in _artifacts(home) if path not in before]
+    wrong = [f"{target.name}: {_reason(done.stderr)}; python bench/fuzz.py {target.name} --show {path}" for path in new]
+    if done.returncode and not new:
+        wrong.append(f"{target.name}: it ended with {done.returncode}: {_reason(done.stderr)}")
+    return target, int(found[1]) if found else 0, wrong
+
+
+def _artifacts(home: Path) -> Iterator[Path]:
+    for kind in ("crash", "timeout", "oom", "leak", "slow-unit"):
+        yield from home.glob(f"{kind}-*")
+
+
+def _reason(said: str) -> str:
+    """The exception, or what the fuzzer says."""
+    lines = said.splitlines()
+    for number, line in enumerate(lines):
+        if "Uncaught Python exception" in line:
+            return lines[min(number + 1, len(lines) - 1)].strip()[:300]
+    return next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "nothing was said")[:300]
