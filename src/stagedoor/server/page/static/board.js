@@ -90,7 +90,8 @@ export class UploadBoard extends HTMLElement {
       this.resumeAll,
       this.cancelAll,
     );
-    this.above = el("div", { class: "above" }, this.drop);
+    this.heading = el("h1", { class: "hidden-visually" }, "Uploads");
+    this.above = el("div", { class: "above" }, this.heading, this.drop);
     this.tools = el(
       "div",
       { class: "tools" },
@@ -301,6 +302,7 @@ export class UploadBoard extends HTMLElement {
     const { store, sources } = this.app;
     const empty = store.ready && store.uploads.size === 0 && sources.items.size === 0;
     this.drop.teach(empty);
+    hide(this.heading, empty); // what teaches has its own
     hide(this.tools, empty || !store.ready && this.entries.size === 0);
     hide(this.nothing, empty || this.order.length > 0);
     if (!this.nothing.hidden) {

@@ -148,7 +148,7 @@ function lesson() {
     "li",
     {},
     icon(name),
-    el("div", {}, el("h3", {}, title), el("p", { class: "quiet small" }, text)),
+    el("div", {}, el("h2", {}, title), el("p", { class: "quiet small" }, text)),
   );
   const step = (title, text) => el("li", {}, el("strong", {}, title), " ", el("span", { class: "quiet" }, text));
   return el(
