@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,7 +13,7 @@ import pytest
 
 from stagedoor.adapters.disk import Disk
 from stagedoor.cli import main
-from stagedoor.errors import Refused, StorageError
+from stagedoor.errors import Refused, StorageError, UploadError
 from stagedoor.explain import explain
 from stagedoor.library.catalogue import Catalogue
 from stagedoor.lifecycle import State as S
@@ -425,6 +426,46 @@ _ACTS: Mapping[str, Callable[[House], object]] = {
     "undo": lambda house: house.uploads.undo("one"),
     "remove": lambda house: (house.uploads.remove("one"), house.worker.drain(10)),
 }
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("then", ["undo", "remove"])
+def test_an_undo_that_gave_up_anywhere_keeps_the_old_file(
+    closed: House, tmp_path: Path, then: str, restart: bool
+) -> None:
+    """It took our file and could not bring back the old one, until its attempts were used up: a full disk, say."""
+    make = type(closed)
+    gave_up = 0
+    for at in range(1, _calls(make(tmp_path / "count"), "undo") + 1):
+        house = make(tmp_path / f"{at}")
+        house.disk = fuse = FuseDisk(error=OSError(errno.ENOSPC, ""), lasting=True)
+        house.open(durability="power", backoff=0.0, attempts=2)
+        _prepare(house, "undo")
+        fuse.at = len(fuse.calls) + at
+        with suppress(UploadError):
+            house.uploads.undo("one")
+        for _ in range(4):
+            with suppress(UploadError):
+                house.uploads.perform("one")
+        fuse.at, fuse.lasting = 0, False
+        task = house.uploads.get("one")
+        if task.state is S.INTEGRATED and task.wanted is None:
+            gave_up += content(house) is None
+            if restart:
+                house.restart(durability="power")
+            house.uploads.undo("one") if then == "undo" else house.uploads.remove("one")
+        elif task.state is S.INTEGRATED:  # it could not even be recorded that it gave up
+            house.restart(durability="power")
+        house.worker.drain(20)
+        if then == "undo":
+            assert content(house) == OLD, at
+        if house.uploads.find("one") is not None:
+            house.uploads.remove("one")
+            house.worker.drain(20)
+        left = [OLD] if then == "undo" else [OLD, house.DATA]
+        assert house.files("music") in [{WHERE: data} for data in left], at
+        house.close()
+    assert gave_up
 
 
 @pytest.mark.parametrize("act", _ACTS)

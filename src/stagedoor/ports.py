@@ -371,12 +371,15 @@ class Tree(Protocol):
     def settle(self, uid: str) -> None:
         """Forget what is only needed to adopt or to repeat; called when the placement, or the removal, is on record.
 
-        What was replaced is kept.
+        What was replaced is kept, and so is what `remove` has to know to bring it back.
         """
         ...
 
     def discard(self, uid: str) -> None:
-        """Delete what was replaced for an upload, durably: the upload is being removed. Idempotent."""
+        """Delete what was replaced for an upload, durably: the upload is being removed. Idempotent.
+
+        What an interrupted `remove` has not brought back, because it got no further, comes back now.
+        """
         ...
 
     def unsettled(self) -> Sequence[str]:
@@ -392,7 +395,10 @@ class Tree(Protocol):
         ...
 
     def holds(self, uid: str, file: PlacedFile) -> bool:
-        """Whether a file that was placed for an upload is still there, and no interrupted `remove` has taken it."""
+        """Whether a file that was placed for an upload is still there, and no interrupted `remove` has taken it.
+
+        One that was taken is held all the same as long as what it replaced has not come back, and its name is free.
+        """
         ...
 
     def remove(self, uid: str, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:

@@ -619,3 +619,12 @@ def test_a_file_system_without_links_or_renames_that_never_replace() -> None:
     disk.plant("/g", b"g")
     assert not disk.exchange("/f", "/g")
     assert disk.read("/g") == b"g"
+
+
+def test_a_root_on_a_disk_that_answers_nothing_is_an_error_of_the_disk() -> None:
+    class Silent(Disk):
+        def is_directory(self, path: str) -> bool:
+            return False
+
+    with pytest.raises(OSError, match="Input/output error"):
+        make_root(Silent(), "/nowhere/at/all", sync=True)

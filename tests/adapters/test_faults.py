@@ -6,10 +6,11 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 
-from stagedoor.adapters.local import LocalBytes, LocalTasks, LocalTree, adopt_musicdb
+from stagedoor.adapters.local import DirectoryLock, LocalBytes, LocalTasks, LocalTree, adopt_musicdb
 from stagedoor.errors import Conflict, DataLost, StorageError, StorageFull, UploadError
 from stagedoor.lifecycle import State
 from stagedoor.tasks import PlacedFile, UploadTask
@@ -501,3 +502,24 @@ def test_reading_that_fails_is_a_storage_error_and_not_lost_data() -> None:
     disk.unlink(f"/uploads/data/{KEY}/{NAME}")
     with pytest.raises(DataLost), reader.open(KEY):
         pass
+
+
+def test_a_sync_is_never_short_of_descriptors() -> None:
+    """What fails with such a code has failed like any other: the upload does not wait for what cannot get better."""
+    disk = SimulatedDisk()
+    disk.mkdir("/uploads")
+    fuse = FuseDisk(disk, only=("sync_data",), at=1, error=OSError(errno.EMFILE, ""))
+    store = LocalBytes("/uploads", disk=fuse)
+    key = f"{1:032x}.0"
+    store.create(key, "video-pending.mp4")
+    store.append(key, 0, b"abc")
+    with pytest.raises(StorageError) as caught:
+        store.commit(key)
+    assert caught.value.code == "storage_error"
+
+
+def test_the_lock_is_given_back_although_closing_fails(tmp_path: Path) -> None:
+    lock = DirectoryLock(str(tmp_path))
+    os.close(lock._fd)
+    lock.close()
+    DirectoryLock(str(tmp_path)).close()

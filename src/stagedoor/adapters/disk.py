@@ -312,6 +312,8 @@ def make_root(disk: Disk, path: str, *, sync: bool) -> None:
             with suppress(OSError):
                 disk.sync_directory(parent)
         return
+    if parent == path:  # even what is above everything cannot be looked at
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
     make_root(disk, parent, sync=sync)
     disk.mkdir(path)
     if sync:

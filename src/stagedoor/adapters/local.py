@@ -93,7 +93,8 @@ class DirectoryLock:
     def close(self) -> None:
         """Give the directory free."""
         if self._fd >= 0:
-            os.close(self._fd)
+            with suppress(OSError):  # the lock is given back all the same
+                os.close(self._fd)
             self._fd = -1
 
 
@@ -575,6 +576,8 @@ class LocalBytes:
                     self._tidy(place)
                 except OSError as second:
                     log.error("cutting back after %s failed as well: %s", error, second)
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # nothing was opened: it is the disk that failed
+                raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
             raise
 
     def _tidy(self, place: _Place) -> None:
@@ -1119,14 +1122,19 @@ class LocalTree:
             for note in self._loose(uid):
                 self.disk.unlink(os.path.join(directory + _KEPT, note))
             self.disk.rmdir(directory + _KEPT)
+            waiting = self._waiting(uid)
             for entry in self.disk.entries(directory):
-                self.disk.unlink(os.path.join(directory, entry.name))
+                if entry.name not in waiting:
+                    self.disk.unlink(os.path.join(directory, entry.name))
             self.disk.rmdir(directory)
             self.disk.rmdir(self._at(".stagedoor"))
 
     def discard(self, uid: str) -> None:
         """See `Tree.discard`."""
         with storage_errors(f"cleaning the {self.name} directory"):
+            for path in self._waiting(uid).values():  # nobody undoes it any more, and there must be one of both
+                with self._turn:
+                    self._put_back(uid, path)
             directory = self._at(f".stagedoor/{uid}{_KEPT}")
             for entry in self.disk.entries(directory):
                 self.disk.unlink(os.path.join(directory, entry.name))
@@ -1198,16 +1206,36 @@ class LocalTree:
         """See `Tree.check`."""
         with storage_errors(f"reading the {self.name} directory"):
             info = self.disk.info(self._at(file.path))
-            if info is None or not self.holds(uid, file):
+            if info is None or not self._has(uid, file.path):
                 return True
             return info.is_file and info.size == file.size and self._measure(self._at(file.path))[1] == file.sha256
 
     def holds(self, uid: str, file: PlacedFile) -> bool:
         """See `Tree.holds`."""
         with storage_errors(f"looking into the {self.name} directory"):
-            taken = self.disk.info(self._hidden(uid, file.path) + ".taken")
-            info = self.disk.info(self._at(file.path))
-            return info is not None and (taken is None or (taken.device, taken.inode) == (info.device, info.inode))
+            return self._has(uid, file.path) or file.path in self._waiting(uid).values()
+
+    def _has(self, uid: str, path: str) -> bool:
+        taken = self.disk.info(self._hidden(uid, path) + ".taken")
+        info = self.disk.info(self._at(path))
+        return info is not None and (taken is None or (taken.device, taken.inode) == (info.device, info.inode))
+
+    def _waiting(self, uid: str) -> Mapping[str, str]:
+        """Where an interrupted `remove` has taken our file and not brought the old one back: the paths, which are
+        free, by the name of what says so in hiding.
+        """
+        found: dict[str, str] = {}
+        for name in self._names_kept(uid):
+            if "." in name:  # a note, or nobody's to bring back
+                continue
+            taken = f"{name}.taken"
+            if self.disk.info(self._at(f".stagedoor/{uid}/{taken}")) is None:
+                continue
+            with suppress(FileNotFoundError):
+                path = self.disk.read(self._at(f".stagedoor/{uid}{_KEPT}/{name}{_PATH}")).decode("utf-8", "replace")
+                if self._kept(uid, path).endswith(f"/{name}") and self.disk.info(self._at(path)) is None:
+                    found[taken] = path
+        return found
 
     def remove(self, uid: str, files: Iterable[PlacedFile], directories: Iterable[str]) -> None:
         """See `Tree.remove`. A file is linked into hiding before its name goes: who repeats this knows it again."""
