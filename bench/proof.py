@@ -23,6 +23,10 @@ from typing import Any, Final
 import attrs
 from attrs import frozen
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.proofs_crash import faults, full, kills, shutdown
+from bench.proofs_search import fuzz, schedules
 from stagedoor.testing.power import LIVES, Campaign, Depth, Found
 
 REPORT: Final = Path(".cache/proof/report.json")
@@ -90,6 +94,14 @@ def power(box: Box) -> Mapping[str, Any]:
 
 PROOFS: Final[Sequence[Proof]] = (
     Proof("power", "power cuts at every file call of whole lives, on a simulated disk", 20, power),
+    Proof(
+        "shutdown", "an ext4 file system that the kernel shuts down under clients, and what is left of it", 10, shutdown
+    ),
+    Proof("faults", "each system call that has to do with files, failing once and for good", 30, faults),
+    Proof("full", "too little room for bytes, for files, and for the length of a file", 5, full),
+    Proof("kills", "the server, killed under its clients", 15, kills),
+    Proof("schedules", "clients, workers and timers, in orders that seeds decide", 30, schedules),
+    Proof("fuzz", "whatever parses what strangers send, under Atheris", 80, fuzz),
 )
 
 

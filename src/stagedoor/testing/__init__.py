@@ -2,6 +2,7 @@
 
 Nothing here is imported by the library itself. `stores` and `library` have the conformance suites, `disk` the disks
 that fail, `worlds` and `stateful` the model that drives the engine on any set of adapters, `content` a content type
-without media; `media`, `pictures` and `archives` make test files. Install ``stagedoor[testing]`` for pytest and
+without media; `crashes`, `kernel`, `trials` and `kills` crash what is real; `media`, `pictures` and `archives` make
+test files. Install ``stagedoor[testing]`` for pytest and
 Hypothesis.
 """
