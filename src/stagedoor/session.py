@@ -572,7 +572,11 @@ class Session:
             return planned()
         except ContentRejected as error:
             return Plan((), problems=(Finding(error.code, "reject", error.sentence),))
-        except Exception:  # the work of the step meets it again, where it is counted, told and tried again
+        # The work of the step meets it again, where it is counted, told and tried again.
+        except UploadError as error:
+            log.warning("upload %s cannot be planned now: %s", self.task.id, error.sentence)
+            return None
+        except Exception:
             log.exception("upload %s cannot be planned", self.task.id)
             return None
 
