@@ -150,7 +150,7 @@ export class UploadBoard extends HTMLElement {
       title: many === 1 ? "Cancel the upload of this tab?" : `Cancel all ${many} uploads of this tab?`,
       text: "What they have sent so far is deleted from the server. Your own files stay as they are.",
       yes: many === 1 ? "Cancel it" : "Cancel them",
-      no: "Go on",
+      no: "Keep sending",
     });
     if (sure) this.app.attempt(() => sources.cancelAll());
   }

@@ -183,7 +183,7 @@ async function cancelOwn(app, source, line) {
       title: `Cancel “${source.name}”?`,
       text: `The ${bytes(sent)} that were sent are deleted from the server. Your own file stays as it is.`,
       yes: "Cancel it",
-      no: "Go on",
+      no: "Keep sending",
     }));
   if (sure) await app.sources.cancel(source.localId);
 }
