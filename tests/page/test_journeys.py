@@ -280,7 +280,7 @@ def test_an_upload_is_paused_resumed_and_cancelled(browser: Browser, shared: Ser
         expect(row(page, "Paused 1").locator(".chip")).to_have_text("Paused")
         row(page, "Paused 1").get_by_role("button", name="Cancel:").click()
         expect(page.locator("dialog")).to_contain_text("Your own file stays as it is.")
-        page.locator("dialog").get_by_role("button", name="Go on").click()
+        page.locator("dialog").get_by_role("button", name="Keep sending").click()
         expect(row(watcher, "Paused 1")).to_have_count(1)
         page.get_by_role("button", name="Cancel mine").click()
         page.locator("dialog").get_by_role("button", name="Cancel it").click()

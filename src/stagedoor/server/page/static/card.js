@@ -643,7 +643,7 @@ export class UploadCard extends HTMLElement {
       title: "Cancel this upload?",
       text: [stays("What goes:", `the ${bytes(this.app.store.uploads.get(this.uploadid)?.offset ?? this.#task.offset)} that have arrived.`), stays("What stays:", "your file.")],
       yes: "Cancel the upload",
-      no: "Go on",
+      no: "Keep sending",
     });
     if (agreed) await this.app.sources.cancel(localId);
   }
