@@ -120,6 +120,7 @@ def test_import_asks_for_both_integration_and_import() -> None:
         ("video", {"artistname": "A", "name": "B"}, False),
         ("artwork", {"artistname": "A", "name": "B"}, True),
         ("artwork", {"artistname": "A", "albumname": "B"}, False),
+        ("artwork", {"albumid": "7"}, False),
         ("album", {}, False),
     ],
 )

@@ -37,7 +37,7 @@ _READ: Final = 500
 """So many documents are read for one request at most, beside those of the page itself."""
 _SEEN: Final = 20_000
 """So many uploads whose facts are remembered are looked at for one request at most."""
-_NAMES: Final = ("artistname", "albumname", "name")
+_NAMES: Final = ("artistname", "albumname", "name", "albumid")
 _LONGEST: Final = 200
 
 
@@ -61,7 +61,8 @@ class Line:
         code: Stable code for it.
         questions: Codes of the questions that integration waits for.
         due: What the management does next, or ``None`` while the upload waits for a client or rests.
-        names: The annotations ``artistname``, ``albumname`` and ``name``, where they are text, cut at 200 characters.
+        names: The annotations ``artistname``, ``albumname``, ``name`` and ``albumid``, where they are text, cut at 200
+            characters.
     """
 
     id: str

@@ -59,7 +59,7 @@ export function titleOf(line) {
 
 // Albums bring their names along; others cannot be imported before somebody gave them one.
 function nameless({ state, due, contenttype, names }) {
-  if (state !== "preprocessed" || due || contenttype === "album") return false;
+  if (state !== "preprocessed" || due || contenttype === "album" || (contenttype === "artwork" && names.albumid)) return false;
   return !names.artistname || !(contenttype === "video" ? names.name : names.albumname);
 }
 

@@ -250,7 +250,7 @@ export class Store extends EventTarget {
 /** What a board shows of a whole task: the members of `Line` in docs/openapi.json. */
 export function lineOf(task) {
   const names = {};
-  for (const key of ["artistname", "albumname", "name"]) {
+  for (const key of ["artistname", "albumname", "name", "albumid"]) {
     if (typeof task.annotations[key] === "string") names[key] = [...task.annotations[key]].slice(0, 200).join("");
   }
   const { id, uid, state, contenttype, mimetype, filesize, offset, revision, created, updated, message, code } = task;
