@@ -91,11 +91,12 @@ def sent(page: Page, name: str) -> float:
 
 
 def further(page: Page, name: str, share: float) -> None:
-    """Waits until the board shows more of an upload."""
+    """Waits until the board shows that more of an upload has come; while the file is read, the bar is about that."""
     until(
         page,
         "([name, share]) => [...document.querySelectorAll('upload-board .row')].some((row) => "
-        "row.textContent.includes(name) && row.querySelector('progress').value > share)",
+        "row.textContent.includes(name) && row.querySelector('.chip').textContent !== 'Being read' && "
+        "row.querySelector('progress').value > share)",
         [name, share],
     )
 

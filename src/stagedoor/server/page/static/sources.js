@@ -400,7 +400,7 @@ export class Sources extends EventTarget {
   queue(source) {
     const work = this.works.get(source.localId);
     work.turn = ++this.turn;
-    this.set(source, { phase: "waiting", problem: null, done: 0, regrant: false });
+    this.set(source, { phase: "waiting", problem: null, done: this.onRecord(source), regrant: false });
     this.save(source);
     this.advance();
   }
@@ -683,11 +683,15 @@ export class Sources extends EventTarget {
 
   /** What has left this machine, or what the server has if that is more. */
   progress(source, work) {
-    const line = this.store.uploads.get(source.id);
     const left = Math.max(0, work.sent - this.connection.bufferedAmount);
-    const done = Math.min(source.size, Math.max(left, line?.state === "waitforchunk" ? line.offset : 0, work.run.done ?? 0));
+    const done = Math.min(source.size, Math.max(left, this.onRecord(source), work.run.done ?? 0));
     work.run.done = done;
     this.set(source, { done });
+  }
+
+  onRecord(source) {
+    const line = this.store.uploads.get(source.id);
+    return line?.state === "waitforchunk" ? line.offset : 0;
   }
 
   /** A client that waits to be asked, and hears nothing, claims again. */
@@ -752,6 +756,7 @@ export class Sources extends EventTarget {
       if (task.findings) source.task = task;
       if (task.state === "waitforchunk") {
         if (source.phase === "sending") this.progress(source, work);
+        else if (source.phase !== "reading") this.set(source, { done: task.offset });
       } else if (task.state === "uploadfailed") {
         this.fail(source, new Problem(task.message ?? "The upload failed.", { code: task.code ?? "uploadfailed" }));
       } else if (task.state === "remove") {
