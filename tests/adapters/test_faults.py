@@ -523,3 +523,20 @@ def test_the_lock_is_given_back_although_closing_fails(tmp_path: Path) -> None:
     os.close(lock._fd)
     lock.close()
     DirectoryLock(str(tmp_path)).close()
+
+
+def test_a_deletion_that_could_not_be_synced_can_be_tried_again() -> None:
+    """The document has gone, and nobody may say so yet: whoever wants it gone still finds it, and goes on."""
+    disk = SimulatedDisk()
+    disk.mkdir("/uploads")
+    fuse = FuseDisk(disk, only=("sync_directory",))
+    store = LocalTasks("/uploads", disk=fuse)
+    task = upload_task("one")
+    store.create(task)
+    fuse.at, fuse.error = len(fuse.calls) + 1, OSError(errno.EIO, "")
+    with pytest.raises(StorageError):
+        store.delete("one")
+    assert store.get("one") == task
+    store.delete("one")
+    assert store.get("one") is None
+    assert list(store.list()) == []

@@ -714,7 +714,7 @@ class LocalTasks:
         """See `TaskStore.delete`."""
         with self._lock:
             line = self._index.pop(uploadid, None)
-            self._cache.pop(uploadid, None)
+            task = self._cache.pop(uploadid, None)
         try:
             with storage_errors("deleting a task"):
                 self._disk.unlink(self._path(uploadid))
@@ -724,6 +724,8 @@ class LocalTasks:
             if line is not None:  # it may be there still: say so until it is gone for sure
                 with self._lock:
                     self._index[uploadid] = line
+                    if task is not None:  # who tries again has to find it, and the document may be gone by now
+                        self._cache[uploadid] = task
             raise
 
     def recover(self) -> Sequence[str]:
