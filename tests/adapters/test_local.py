@@ -594,6 +594,17 @@ def test_a_link_in_the_way_is_not_followed(tree: LocalTree, tmp_path: Path, path
     assert [p.name for p in outside.iterdir()] == ["Name.mp4"]
 
 
+def test_a_file_that_goes_while_it_is_looked_at_is_gone(tmp_path: Path) -> None:
+    class Vanishing(Disk):
+        def open(self, path: str, *, write: bool = False, create: bool = False) -> int:
+            if path == str(tmp_path / "a.mp4"):
+                os.unlink(path)
+            return super().open(path, write=write, create=create)
+
+    placed = LocalTree("music", str(tmp_path), "none").place(UID, "a.mp4", io.BytesIO(b"film"))
+    assert LocalTree("music", str(tmp_path), "none", Vanishing()).check(UID, placed)
+
+
 def test_a_link_with_the_name_is_a_conflict_and_no_file_of_ours(tree: LocalTree, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"data")
     link = tmp_path / "Music" / "Name.mp4"

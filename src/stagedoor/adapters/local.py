@@ -1210,7 +1210,12 @@ class LocalTree:
             info = self.disk.info(self._at(file.path))
             if info is None or not self._has(uid, file.path):
                 return True
-            return info.is_file and info.size == file.size and self._measure(self._at(file.path))[1] == file.sha256
+            if not info.is_file or info.size != file.size:
+                return False
+            try:
+                return self._measure(self._at(file.path))[1] == file.sha256
+            except FileNotFoundError:  # somebody was faster
+                return True
 
     def holds(self, uid: str, file: PlacedFile) -> bool:
         """See `Tree.holds`."""
