@@ -19,7 +19,7 @@ from stagedoor.lifecycle import ROWS
 from stagedoor.testing.fuzzing import TARGETS, Target
 from stagedoor.testing.schedules import Found, plays
 
-_BATCH: Final = 100
+_BATCH: Final = 50
 _RUNS: Final = 5_000_000
 """Executions of a target; then the next one has its turn."""
 

@@ -195,7 +195,7 @@ def not_seen_again(patch: pytest.MonkeyPatch) -> None:
     ("plant", "within"),
     [
         (no_lock, 40), (unchecked, 200), (told_first, 5), (two_deliver, 200), (no_wake_up, 20),
-        (told_while_claimed, 200), (no_claim, 300), (late_look, 300), (not_seen_again, 300),
+        (told_while_claimed, 200), (no_claim, 300), (late_look, 600), (not_seen_again, 300),
     ],
 )  # fmt: skip
 def test_a_planted_race_is_found(

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import ModuleType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from attrs import define, evolve, field
 
@@ -42,6 +42,7 @@ from ..errors import InUse, OffsetMismatch, Refused, StorageError, TaskNotFound,
 from ..library import memory as library_module
 from ..lifecycle import Row, State, Trigger, due
 from ..notices import Notice, NoticeKind
+from ..ports import ContentType
 from ..settings import Settings
 from ..tasks import JSON, Offer, UploadTask, load
 from ..verify import replay
@@ -204,6 +205,7 @@ class _Upload:
     known: bool
     right: bool
     name: str
+    kind: str
 
     @property
     def sha1(self) -> str:
@@ -215,8 +217,9 @@ class _Upload:
 
     def offer(self) -> Offer:
         if not self.known:
-            return Offer(self.id, filename="clip.mp4", contenttype="video")
-        return Offer(self.id, filename="clip.mp4", contenttype="video", filesize=len(self.content), sha1=self.declared)
+            return Offer(self.id, filename="clip.mp4", contenttype=self.kind)
+        size = len(self.content)
+        return Offer(self.id, filename="clip.mp4", contenttype=self.kind, filesize=size, sha1=self.declared)
 
 
 @define
@@ -319,6 +322,7 @@ class Play:
             dice.random() < 0.7,
             dice.random() < 0.9,
             dice.choice(("Alpha", "Alpha", "Alpha", "Beta")),
+            dice.choice(("video", "video", "video", "sound")),
         )
 
     @property
@@ -348,8 +352,9 @@ class Play:
         with standing_in(places), ExitStack() as stack:
             self._where = _OnDisk(self.scheduler) if self.on_disk else _Memory(self.scheduler)
             self.library = library_module.MemoryLibrary()
-            content = PlainContent(failures=dict.fromkeys(("preprocess", "import_", "illustrate"), 2))
-            self._open(content, inprocess.ThreadedBus() if self.seed % 4 == 0 else inprocess.InlineBus())
+            shaking = dict.fromkeys(("preprocess", "import_", "illustrate"), 2)
+            contents = [PlainContent(failures=shaking), PlainContent("sound", has_artwork=False)]
+            self._open(contents, inprocess.ThreadedBus() if self.seed % 4 == 0 else inprocess.InlineBus())
             if self.rush:
                 self._bring_all()
             if self.fine:
@@ -359,14 +364,14 @@ class Play:
             self.scheduler.run()
             self.scheduler.stuck = lambda: None
             if self.uploads.closed:
-                self._open(content, inprocess.InlineBus())
+                self._open(contents, inprocess.InlineBus())
                 for _ in range(9):  # a step may have been given back until later, more than once
                     Worker(self.uploads).drain()
                     self.later += 100.0
             self._look_back()
             self.uploads.close()
 
-    def _open(self, content: PlainContent, bus: inprocess.InlineBus | inprocess.ThreadedBus) -> None:
+    def _open(self, contents: Sequence[PlainContent], bus: inprocess.InlineBus | inprocess.ThreadedBus) -> None:
         scheduler, where = self.scheduler, self._where
         self.bus = bus
         self.uploads = Uploads(
@@ -374,7 +379,7 @@ class Play:
             tasks=where.tasks,
             trees=where.trees,
             library=_Port(scheduler, "library", self.library),  # type: ignore[arg-type]  # has what the library has
-            contents=[_Port(scheduler, "content", content)],  # type: ignore[list-item]
+            contents=[cast("ContentType", _Port(scheduler, "content", content)) for content in contents],
             settings=self.settings,
             bus=_Bus(scheduler, bus, self._told),  # type: ignore[arg-type]
             work=_Port(scheduler, "work", inprocess.LocalQueue()),  # type: ignore[arg-type]
