@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench bench-server peers docs diagrams documents campaign kills clean
+.PHONY: help demo serve test check format bench bench-server peers docs diagrams documents campaign proof kills clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ documents: $(READY) ## The OpenAPI and AsyncAPI documents, from what they descri
 
 campaign: $(READY) ## The model for minutes, on every set of adapters
 	@STAGEDOOR_EXAMPLES=3000 $(BIN)/python -m pytest tests/test_model.py -q
+
+proof: $(READY) ## The campaigns of docs/durability.md, for hours; python bench/proof.py --help has parts of it
+	@$(BIN)/python bench/proof.py
 
 kills: $(READY) ## The real server killed 200 times under clients
 	@KILLS=200 $(BIN)/python -m pytest tests/server/test_killed.py -q -s

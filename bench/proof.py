@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.proofs_crash import faults, full, kills, shutdown
 from bench.proofs_search import fuzz, schedules
+from bench.soak import soak
 from stagedoor.testing.power import LIVES, Campaign, Depth, Found
 
 REPORT: Final = Path(".cache/proof/report.json")
@@ -101,6 +102,7 @@ PROOFS: Final[Sequence[Proof]] = (
     Proof("full", "too little room for bytes, for files, and for the length of a file", 5, full),
     Proof("kills", "the server, killed under its clients", 15, kills),
     Proof("schedules", "clients, workers and timers, in orders that seeds decide", 30, schedules),
+    Proof("soak", "a hundred clients behind a bad line", 15, lambda box: soak(box.left, box.say)),
     Proof("fuzz", "whatever parses what strangers send, under Atheris", 80, fuzz),
 )
 
