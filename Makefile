@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check format bench bench-server peers docs diagrams documents campaign proof kills clean
+.PHONY: help demo serve test check format bench bench-server bench-page peers docs diagrams documents campaign proof kills clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ bench: $(READY) ## The engine against the bare loops it stands on (E1 to E3), an
 
 bench-server: $(READY) ## The server against its bars, and against servers that others wrote (make peers)
 	@$(BIN)/python bench/server.py
+
+bench-page: $(READY) ## The page in Chromium: a large file, clicks meanwhile, 1,000 uploads on the board
+	@$(BIN)/python bench/page.py
 
 peers: ## Those servers, into .cache/bench
 	@sh bench/peers/install.sh
