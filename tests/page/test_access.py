@@ -21,6 +21,17 @@ MIB = 1 << 20
 NODES = 2500
 """Of the document with 1,000 uploads on the board: some 20 rows can be seen."""
 
+LISTEN = """() => {
+  window.seen = [];
+  const look = () => {
+    const standing = [...document.querySelectorAll(".row")].find((row) => row.textContent.includes("large.mp4"))
+      ?.querySelector(".standing");
+    if (standing) window.seen.push(standing.innerText);
+  };
+  new MutationObserver(look).observe(document.querySelector("upload-board"), {
+    subtree: true, childList: true, characterData: true });
+}"""
+
 expect.set_options(timeout=PATIENCE * 1000)
 pytestmark = pytest.mark.slow
 
@@ -110,12 +121,17 @@ def test_a_large_file_is_hashed_while_the_page_answers(stage: Stage, tmp_path: P
         file.truncate(64 * MIB)
     with visiting(stage.browser) as context:
         page = live(context, stage.site.url)
+        page.evaluate(LISTEN)
         drop(page, path)
-        until(page, "() => document.querySelector('.row progress')?.value > 0")
+        row(page, "large.mp4").wait_for()
         page.get_by_role("link", name="Settings").click()
         page.get_by_role("heading", name="Settings").wait_for()
         page.get_by_role("link", name="stagedoor").click()
         expect(row(page, "large.mp4").locator(".chip")).to_have_text("Cannot be used")
+        seen = page.evaluate("window.seen")
+        reading = [text for text in seen if text.startswith("Being read")]
+        assert reading
+        assert seen.index(reading[0]) < seen.index(next(text for text in seen if text.startswith("Uploading")))
 
 
 def test_a_thousand_uploads_need_no_more_of_the_document_than_can_be_seen(stage: Stage) -> None:

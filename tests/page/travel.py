@@ -255,6 +255,7 @@ def _line(message: ConsoleMessage) -> str:
 def live(context: BrowserContext, url: str) -> Page:
     """A tab that is connected."""
     page = context.new_page()
+    page.on("filechooser", lambda _: None)  # from the start: whoever waits for one later might be too late
     page.goto(url)
     page.locator("#connection", has_text="Live").wait_for()
     return page
