@@ -137,7 +137,7 @@ def test_a_retry(engine: Uploads) -> None:
 
 def test_the_methods_are_those_of_uploads() -> None:
     """Same names, same parameters, same defaults; what only the worker and the owner call is left out."""
-    left_out = {"close", "expire", "inflow", "open", "perform", "subscribe", "sweep"}
+    left_out = {"close", "expire", "inflow", "open", "perform", "settle", "subscribe", "sweep"}
 
     def methods(cls: type) -> dict[str, inspect.Signature]:
         return {n: inspect.signature(m) for n, m in vars(cls).items() if inspect.isfunction(m) and n[0] != "_"}

@@ -453,11 +453,18 @@ class UploadsModel(RuleBasedStateMachine):
             self._refused(lambda: self.uploads.undo(uploadid), "changed_since")
         else:
             before = attrs.evolve(model)
-            wish = attrs.evolve(before, wanted=Trigger.UNDO, import_wanted=False, attempt=0, attempted=None, code=None)
-            begun = attrs.evolve(wish, attempt=1, attempted=Trigger.UNDO)
+            wish = attrs.evolve(before, wanted=Trigger.UNDO, import_wanted=False)
+            if before.wanted is not Trigger.UNDO or before.attempted is not Trigger.UNDO:  # else it goes on
+                wish = attrs.evolve(wish, attempt=0, attempted=None, code=None)
+            gone = wish.attempt >= _ATTEMPTS
+            begun = wish if gone else attrs.evolve(wish, attempt=wish.attempt + 1, attempted=Trigger.UNDO)
+            after = self._stepped(begun, Trigger.UNDO, gone)
             with _Doing(self, call) as doing:
-                self.uploads.undo(uploadid)
-            self._became(uploadid, doing, before, self._undone(begun), wish, begun, loose_library=True)
+                try:
+                    self.uploads.undo(uploadid)
+                except Refused:
+                    assert gone, "an undo was refused"
+            self._became(uploadid, doing, before, after, wish, begun, loose_library=True)
 
     @rule(uploadid=ids, call=fault_calls)
     def perform(self, uploadid: str, call: int) -> None:
