@@ -241,11 +241,19 @@ def visiting(
             yield context
         except BaseException as error:
             error.add_note(f"The browser's console had {said}")
+            for page in context.pages:
+                error.add_note(f"A tab showed: {_shown(page)}")
             raise
         wrong = [text for text in said if not any(re.search(pattern, text) for pattern in expected)]
         assert not wrong, f"the browser's console has {wrong}"
     finally:
         context.close()
+
+
+def _shown(page: Page) -> str:
+    with suppress(Exception):  # whatever is wrong with the tab, what it is about was said before
+        return str(page.evaluate("document.body.innerText.replace(/\\s+/g, ' ').slice(0, 1000)"))
+    return "nothing"
 
 
 def _line(message: ConsoleMessage) -> str:
