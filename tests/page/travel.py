@@ -280,9 +280,25 @@ def chip(page: Page, text: str) -> Locator:
 
 
 def drop(page: Page, *paths: Path) -> None:
-    """Drops files and folders on the page, as a file manager does it: with handles that can be kept."""
+    """Drops files and folders on the page, as a file manager does it: with handles that can be kept.
+
+    Whether a drop is wanted the browser learns from the answer to the last "over", which comes when it comes; a hand
+    moves on and asks again all the time. So this one moves until the page has had its drop.
+    """
     session = page.context.new_cdp_session(page)
     data: Mapping[str, Any] = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
-    for kind in ("dragEnter", "dragOver", "drop"):
+
+    def move(kind: str) -> None:
         session.send("Input.dispatchDragEvent", {"type": kind, "x": 200, "y": 400, "data": data})
+        page.evaluate("() => new Promise((seen) => requestAnimationFrame(() => setTimeout(seen)))")
+
+    had = "() => { window.had = 0; addEventListener('drop', () => { window.had += 1; }, { once: true }); }"
+    page.evaluate(had)
+    for _ in range(20):
+        for kind in ("dragEnter", "dragOver", "dragOver", "drop"):
+            move(kind)
+        if page.evaluate("() => window.had"):
+            break
+    else:
+        raise AssertionError("the page takes no drop")
     session.detach()
