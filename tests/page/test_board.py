@@ -371,3 +371,26 @@ def test_a_change_that_fails_is_heard_of_and_a_question_needs_a_yes(board: Board
     board.run("app.agree = true;")
     cancel.click()
     assert board.run("await drawn(); return sources.calls;") == [["post", f"api/uploads/{0:040}/remove", {}]]
+
+
+def test_all_that_failed_is_tried_again_at_once(board: Board) -> None:
+    retry = board.page.get_by_role("button", name="Retry these")
+    # Nobody here has the file of the one that did not arrive: it is somebody else's to send again.
+    board.run("change(1, { state: 'uploadfailed' }); change(2, { state: 'invalidcontent' });")
+    board.run("change(6, { state: 'importfailed' }); await drawn();")
+    assert retry.count() == 0
+    board.page.get_by_role("button", name="Failed").click()
+    ids = board.run("""
+        app.api.post = async (path) => {
+          sources.calls.push(path);
+          if (path.includes(ID(2))) throw new Error("No.");
+        };
+        app.attempt = async (what) => { try { await what(); } catch (error) { app.complain(error); } };
+        await drawn();
+        const failed = ["invalidcontent", "importfailed", "integrationfailed"];
+        return [...store.uploads.values()].filter(({ state }) => failed.includes(state)).map(({ id }) => id);
+    """)
+    retry.click()
+    calls, said = board.run("await drawn(); await drawn(); return [sources.calls, app.said];")
+    assert sorted(calls) == sorted(f"api/uploads/{uploadid}/retry" for uploadid in ids)
+    assert said[-2:] == [f"{len(ids) - 1} uploads are tried again.", "No."]

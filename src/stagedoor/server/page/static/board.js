@@ -7,6 +7,7 @@ import { span, speed } from "./format.js";
 import { icon } from "./icons.js";
 import "./drop.js";
 
+const FAILED = new Set(["uploadfailed", "invalidcontent", "integrationfailed", "importfailed"]);
 const FILTERS = [
   { name: "all", text: "All", looks: null },
   { name: "moving", text: "Moving", looks: ["moving", "working", "gone"] },
@@ -83,9 +84,11 @@ export class UploadBoard extends HTMLElement {
     this.pauseAll = bulk("pause", "Pause all", () => this.app.sources.pauseAll());
     this.resumeAll = bulk("resume", "Resume all", () => this.app.sources.resumeAll());
     this.cancelAll = bulk("cancel", "Cancel mine", () => this.cancelMine());
+    this.retryAll = bulk("retry", "Retry these", () => this.app.attempt(() => this.retryFailed()));
     this.bulk = el(
       "div",
-      { class: "cluster bulk", role: "group", "aria-label": "What this tab sends" },
+      { class: "cluster bulk", role: "group", "aria-label": "Several at once" },
+      this.retryAll,
       this.pauseAll,
       this.resumeAll,
       this.cancelAll,
@@ -153,6 +156,32 @@ export class UploadBoard extends HTMLElement {
       no: "Keep sending",
     });
     if (sure) this.app.attempt(() => sources.cancelAll());
+  }
+
+  /** What failed and can be tried again from here; a file that somebody else has is somebody else's to send. */
+  failed() {
+    const { store, sources } = this.app;
+    const lines = [...store.uploads.values()].filter((line) => FAILED.has(line.state));
+    const own = [...sources.items.values()].filter((source) => source.phase === "failed" && !store.uploads.has(source.id));
+    return [
+      ...lines.map((line) => [line, sources.find(line.id)]).filter(([line, source]) => line.state !== "uploadfailed" || source),
+      ...own.map((source) => [undefined, source]),
+    ];
+  }
+
+  async retryFailed() {
+    let done = 0;
+    let problem = null;
+    for (const [line, source] of this.failed()) {
+      try {
+        await actionsFor(line, source).find((action) => action.icon === "retry")?.run(this.app);
+        done += 1;
+      } catch (error) { // one that cannot be tried again holds up no other
+        problem = error;
+      }
+    }
+    this.app.say(done === 1 ? "1 upload is tried again." : `${done} uploads are tried again.`);
+    if (problem) throw problem;
   }
 
   // ── what is in it ────────────────────────────────────────────────────────────────────────────────────────────
@@ -325,11 +354,14 @@ export class UploadBoard extends HTMLElement {
     hide(this.pauseAll, !has("sending", "waiting"));
     hide(this.resumeAll, !has("paused"));
     hide(this.cancelAll, !has("reading", "known", "waiting", "sending", "paused", "lost"));
+    hide(this.retryAll, this.filter !== "failed" || this.failed().length === 0); // where one looks at them
+    hide(this.bulk, [this.pauseAll, this.resumeAll, this.cancelAll, this.retryAll].every((button) => button.hidden));
     hide(
       this.sum.parentNode,
-      this.sum.textContent === "" && !has("reading", "known", "waiting", "sending", "paused", "lost"),
+      this.retryAll.hidden &&
+        this.sum.textContent === "" &&
+        !has("reading", "known", "waiting", "sending", "paused", "lost"),
     );
-    hide(this.bulk, this.pauseAll.hidden && this.resumeAll.hidden && this.cancelAll.hidden);
   }
 
   // ── the rows that can be seen ────────────────────────────────────────────────────────────────────────────────
