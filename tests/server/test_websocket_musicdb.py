@@ -326,6 +326,54 @@ def test_what_was_heard_before_the_declaration_may_be_answered_or_not(
         assert closed.stored(uploadid) == data
 
 
+@pytest.mark.parametrize("durability", ["process", "power"])
+@pytest.mark.parametrize("stored", [0, 2])
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_was_asked_on_a_lost_connection_may_be_answered_on_the_next_one(
+    closed: House, durability: Durability, stored: int, answers: bool
+) -> None:
+    """The file was being read when the connection went: its chunk is sent over the new one, and is not the next one."""
+    closed.open(durability=durability)
+    data = os.urandom(5 * CHUNK + 5)
+    with staged(closed, durability=durability) as stage:
+        with stage.musicdb() as lost:
+            uploadid = lost.initiate(data)
+            for number in range(stored):
+                assert lost.told("ChunkRequest")["offset"] == number * CHUNK
+                lost.chunk(uploadid, data[number * CHUNK : (number + 1) * CHUNK])
+            asked = lost.told("ChunkRequest")["offset"]
+        held = [asked] if answers else []
+        with stage.musicdb() as one:
+            one.initiate(data)
+            held += requests(one, uploadid)
+            assert set(held) == {stored * CHUNK}
+            while held:
+                offset = held.pop(0)
+                one.chunk(uploadid, data[offset : offset + CHUNK])
+                held += requests(one, uploadid)
+        task = closed.uploads.get(uploadid)
+        assert (task.state, task.message) == (State.UPLOADCOMPLETE, None)
+        assert closed.stored(uploadid) == data
+
+
+def test_an_answer_counts_at_once_although_its_chunk_came_another_way(house: House) -> None:
+    """The last chunk of the lost connection was being stored when the upload was declared on the next one."""
+    data = os.urandom(2 * CHUNK + 5)
+    with staged(house) as stage, stage.musicdb() as lost, stage.musicdb() as one:
+        uploadid = lost.initiate(data)
+        assert lost.told("ChunkRequest")["offset"] == 0
+        one.initiate(data)
+        assert 0 in requests(one, uploadid)
+        stage.core.uploads.receive(uploadid, offset=0, data=data[:CHUNK])
+        assert requests(one, uploadid) == [CHUNK]
+        one.chunk(uploadid, data[:CHUNK])
+        one.chunk(uploadid, data[CHUNK : 2 * CHUNK])
+        assert requests(one, uploadid) == [2 * CHUNK]
+        one.chunk(uploadid, data[2 * CHUNK :])
+        assert one.told()["state"] == "uploadcomplete"
+        assert house.stored(uploadid) == data
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_where_chunks_are_alike_one_that_was_taken_for_another_is_asked_for_again(house: House, answers: bool) -> None:
     data = bytes(4 * CHUNK) + os.urandom(2 * CHUNK)

@@ -6,8 +6,10 @@ asked for, and a chunk belongs to the oldest of them. Whether the connection is 
 question: the one that declared the upload last is, on whatever wire (`Core.hold`).
 
 What it heard before it declared the upload it answers as well if it had the file by then, as after a reconnect, and
-else not. Nobody knows, but these answers come first: a chunk that is what is stored at such an offset is one of them,
-and the first that is not ends the question.
+else not. So it is with what it was asked for on a connection that is lost, of this server or of the one before: when it
+declares here what was begun elsewhere, it may be reading the chunk that is wanted already. Nobody knows, but these
+answers come first: a chunk that is what is stored at such an offset is one of them, and the first that is not ends the
+question.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from ...protocols.musicdb import (
     waits_for_annotation,
 )
 from ...protocols.tus import final_upload
-from ...tasks import UploadTask
+from ...tasks import Offer, UploadTask
 from ..concatenation import is_final
 from ..hub import Encoder
 from .board import Board
@@ -278,7 +280,7 @@ class MusicDB:
         self._files[uploadid] = file
         self._connection.listener.follow(uploadid)
         try:
-            task = await core.event(uploadid, core.uploads.initiate, call.offer)
+            task, begun = await core.event(uploadid, _declare, core.uploads, call.offer)
         except UploadError:
             if not known and self._files.pop(uploadid, None) is not None:
                 self._connection.listener.unfollow(uploadid)
@@ -291,6 +293,8 @@ class MusicDB:
             self._refuse(uploadid, final_upload())
         elif task.state is State.WAITFORCHUNK:
             file.is_about(task)
+            if begun and not known:
+                file.overheard.append(task.offset)
             core.hold(core.uploads, uploadid, self._lost)
         else:
             self._forget(uploadid)
@@ -331,12 +335,13 @@ class MusicDB:
         """The offset in the request that a chunk answers; ``None`` when it answers none."""
         overheard, asked = file.overheard, file.asked
         while overheard:
-            offset = overheard[0]
-            if offset == task.offset and offset in asked:
+            offset = overheard.popleft()
+            had = offset < task.offset and await self._core.read(_has, self._core.uploads, task, offset, data)
+            if (had or offset == task.offset) and offset in asked:
                 asked.remove(offset)  # the chunk is the same, whichever it answers: the other may be answered yet
+                overheard.appendleft(offset)
                 return offset
-            overheard.popleft()
-            if offset < task.offset and await self._core.read(_has, self._core.uploads, task, offset, data):
+            if had:
                 file.patience = _PATIENCE
                 return offset
             if offset == task.offset and not asked:
@@ -381,6 +386,16 @@ class MusicDB:
                 task = None
         notice = Notice(NoticeKind.INTERNAL_ERROR, uploadid, task, error.sentence, error.code)
         self._connection.say(evolve(self._board.encode(notice), notice=None))
+
+
+def _declare(uploads: Uploads, offer: Offer) -> tuple[UploadTask, bool]:
+    """Initiate an upload; also, whether somebody may have been asked for what it waits for now already."""
+    try:
+        former = uploads.find(offer.id)
+    except UploadError:  # the engine says it, and tells everybody
+        former = None
+    task = uploads.initiate(offer)
+    return task, former is not None and (former.uid, former.state) == (task.uid, State.WAITFORCHUNK)
 
 
 def _has(uploads: Uploads, task: UploadTask, offset: int, data: bytes) -> bool:
