@@ -357,6 +357,29 @@ def test_pause_resume_and_cancel(context: BrowserContext, site: Site, tmp_path: 
     phase(page, path.name, "done")
 
 
+def test_a_cancel_outruns_the_answer_to_the_offer(context: BrowserContext, site: Site, tmp_path: Path) -> None:
+    """Nothing of it stays on the server, although nobody here knew yet that it was there."""
+    page = engine(context, site)
+    page.evaluate(
+        """() => {
+          const request = t.connection.request.bind(t.connection);
+          t.connection.request = async (type, members) => {
+            const answer = await request(type, members);
+            if (type === "initiate") await new Promise((resolve) => { t.answer = resolve; });
+            return answer;
+          };
+        }"""
+    )
+    path = film(tmp_path / "film.mp4")
+    choose(page, path)
+    until(page, "() => t.answer && t.store.uploads.has(t.one('film.mp4').id)")
+    act(page, "cancel", path.name)
+    page.evaluate("t.answer()")
+    until(page, "() => t.store.uploads.size === 0")
+    assert page.evaluate("t.sources.items.size") == 0
+    assert page.evaluate("t.keep.all()") == []
+
+
 def test_what_somebody_removes_is_told_and_can_be_sent_again(
     context: BrowserContext, site: Site, tmp_path: Path
 ) -> None:

@@ -128,9 +128,10 @@ export class Sources extends EventTarget {
   /** Ends it, here and on the server. */
   cancel(localId) {
     this.when(localId, null, (source, work) => {
-      const ours = work.declared && !isOver(source) && !["other_tab", "taken_over"].includes(source.problem?.code);
+      const ours = !isOver(source) && !["other_tab", "taken_over"].includes(source.problem?.code);
+      work.cancelled = ours; // an offer whose answer is still on its way is taken back when it comes
       this.forget(localId);
-      if (ours) this.remove(source.id);
+      if (ours && work.declared) this.remove(source.id);
     });
   }
 
@@ -480,13 +481,14 @@ export class Sources extends EventTarget {
         await this.connection.request("retry", { uploadid: source.id });
       }
       const type = work.declared ? "claim" : "initiate";
-      const { task } = await this.connection.request(type, { uploadid: source.id, ...(work.declared ? {} : offer) });
+      const { task } = await this.connection.request(type, { uploadid: offer.sha1, ...(work.declared ? {} : offer) });
+      if (!work.declared && source.id === offer.sha1) {
+        work.declared = true; // whatever was said here meanwhile
+        this.save(source);
+        if (work.cancelled) this.remove(source.id);
+      }
       if (work.run !== run) return;
       work.again = false;
-      if (!work.declared) {
-        work.declared = true;
-        this.save(source);
-      }
       this.judge(source.id, task);
     } catch (error) {
       if (work.run === run) await this.refused(source, problemOf(error));
@@ -820,8 +822,8 @@ function newWork() {
   return {
     picked: null, handle: null, print: "", archive: null, crcs: null, giveBack: null, unlock: null, run: {}, reading: null,
     blocked: null, offering: null, starting: false, asking: false, paused: false, agreed: false, asked: false,
-    declared: false, steal: false, attempts: 0, turn: 0, handleNumber: null, asks: [], answering: false, waiting: false,
-    sent: 0, since: 0, added: 0, buffer: null, said: {}, again: false, last: null,
+    declared: false, cancelled: false, steal: false, attempts: 0, turn: 0, handleNumber: null, asks: [], answering: false,
+    waiting: false, sent: 0, since: 0, added: 0, buffer: null, said: {}, again: false, last: null,
   };
 }
 
