@@ -298,6 +298,25 @@ def test_after_a_reload_a_file_with_a_handle_goes_on_by_itself_and_in_one_tab(
     assert other.evaluate("[t.hashed, t.chunks < 9]") == [[], True]
 
 
+def test_a_tab_that_stood_back_takes_nothing_back_by_a_reload(context: BrowserContext, site: Site) -> None:
+    page = engine(context, site)
+    page.evaluate("t.gate = 3")
+    page.evaluate(HANDLE, ["film.mp4", 6 * MIB])
+    until(page, "() => t.chunks === 3")
+    sender = engine(context, site)
+    sender.evaluate("(id) => t.connection.request('claim', { uploadid: id })", page.evaluate("t.one('film.mp4').id"))
+    assert phase(page, "film.mp4", "paused")["code"] == "taken_over"
+    until(page, "async () => (await t.keep.all())[0].paused")
+    page.close()
+    page = engine(context, site)
+    page.evaluate("t.sources.restore()")
+    phase(page, "film.mp4", "paused")
+    assert sender.evaluate("t.ended") == []
+    act(page, "resume", "film.mp4")
+    phase(page, "film.mp4", "done")
+    assert sender.evaluate("t.ended") == ["taken_over"]
+
+
 def test_a_file_that_changed_meanwhile_is_not_sent(context: BrowserContext, site: Site) -> None:
     page = engine(context, site)
     page.evaluate("t.gate = 1")

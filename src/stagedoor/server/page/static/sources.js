@@ -547,10 +547,12 @@ export class Sources extends EventTarget {
     });
   }
 
-  /** It waits until a person says who is to send it. */
+  /** It waits until a person says who is to send it; a reload is not that. */
   stand(source, code, sentence) {
     this.letGo(source);
+    this.works.get(source.localId).paused = true;
     this.set(source, { phase: "paused", problem: new Problem(sentence, { code }) });
+    this.save(source);
     this.advance();
   }
 
