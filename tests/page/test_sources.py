@@ -265,6 +265,24 @@ def test_after_a_reload_the_same_file_goes_on_without_being_read_again(
     assert page.evaluate("t.keep.all()") == []
 
 
+def test_a_file_that_was_paused_before_a_reload_goes_on_when_it_is_chosen(
+    context: BrowserContext, site: Site, tmp_path: Path
+) -> None:
+    page = engine(context, site)
+    path = film(tmp_path / "film.mp4")
+    page.evaluate("t.gate = 2")
+    choose(page, path)
+    until(page, "() => t.chunks === 2")
+    act(page, "pause", path.name)
+    until(page, "async () => (await t.keep.all())[0].paused")
+    page.close()
+    page = engine(context, site)
+    page.evaluate("t.sources.restore()")
+    phase(page, path.name, "lost")
+    choose(page, path)
+    phase(page, path.name, "done")
+
+
 HANDLE = """async ([name, size]) => {
   // A file of the page's own file system: its handle needs no permission, and is kept as any other.
   const root = await navigator.storage.getDirectory();
@@ -430,6 +448,20 @@ def test_a_file_that_changes_while_it_is_sent_fails_with_a_sentence(
     assert source["message"].endswith("Choose it again.")
 
 
+def test_what_was_hashed_wrong_is_read_anew_and_sent_as_what_it_is(
+    context: BrowserContext, site: Site, tmp_path: Path
+) -> None:
+    page = engine(context, site)
+    page.evaluate("() => { t.sha1 = t.hashers.sha1; t.hashers.sha1 = async () => '0'.repeat(40); }")
+    path = film(tmp_path / "film.mp4")
+    choose(page, path)
+    assert phase(page, path.name, "failed")["code"] == "checksum_mismatch"
+    page.evaluate("() => { t.hashers.sha1 = t.sha1; }")
+    act(page, "retry", path.name)
+    assert phase(page, path.name, "done", "failed")["id"] == digest(path)
+    assert phase(page, path.name, "done", "failed")["phase"] == "done"
+
+
 def test_twins_and_empty_files_are_told_of(context: BrowserContext, site: Site, tmp_path: Path) -> None:
     page = engine(context, site)
     path, twin, empty = film(tmp_path / "a.mp4"), tmp_path / "b.mp4", tmp_path / "empty.mp4"
@@ -440,6 +472,8 @@ def test_twins_and_empty_files_are_told_of(context: BrowserContext, site: Site, 
     phase(page, path.name, "sending")
     choose(page, twin, empty, path)
     assert phase(page, twin.name, "failed")["code"] == "same_content"
+    act(page, "retry", twin.name)
+    assert phase(page, twin.name, "failed", "waiting")["code"] == "same_content", "nobody else sends it"
     assert phase(page, empty.name, "failed")["code"] == "empty"
     assert page.evaluate("t.sources.items.size") == 3, "the same file twice is one"
 

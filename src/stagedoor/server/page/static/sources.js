@@ -138,11 +138,16 @@ export class Sources extends EventTarget {
   retry(localId) {
     this.when(localId, ["failed"], (source, work) => {
       work.attempts = 0;
+      work.paused = false;
       if (source.problem?.code === "removed") work.declared = false;
-      // What arrived was not what was hashed: the file changed under our hands, or its copy here was damaged.
-      if (source.problem?.code === "checksum_mismatch") Object.assign(source, { id: null });
       work.again = work.declared;
-      this.goOn(source);
+      // What arrived was not what was hashed: the file changed under our hands, or its copy here was damaged. Read anew,
+      // it may be another upload, which nobody has offered yet.
+      if (source.problem?.code === "checksum_mismatch") {
+        source.id = null;
+        work.declared = false;
+      }
+      if (source.id === null || !this.isTwin(source)) this.goOn(source);
     });
   }
 
@@ -204,14 +209,15 @@ export class Sources extends EventTarget {
   /** Asks the person for the file's permission again: only while a click is being handled. */
   async regrant(localId) {
     const source = this.items.get(localId);
-    const handle = this.works.get(localId)?.handle;
-    if (source?.phase !== "lost" || !handle) return false;
+    const work = this.works.get(localId);
+    if (source?.phase !== "lost" || !work.handle) return false;
     try {
-      if ((await handle.requestPermission({ mode: "read" })) !== "granted") return false;
+      if ((await work.handle.requestPermission({ mode: "read" })) !== "granted") return false;
     } catch {
       return false;
     }
-    if (source.phase === "lost") await this.findAgain(source);
+    work.paused = false;
+    await this.findAgain(source);
     return source.phase !== "lost";
   }
 
@@ -222,22 +228,17 @@ export class Sources extends EventTarget {
     this.items.set(localId, source);
     this.works.set(localId, work);
     if (handle && (await permitted(handle))) await this.findAgain(source);
-    else this.lose(source);
+    else if (this.items.get(localId) === source) this.lose(source);
     this.compareOne(source);
   }
 
   /** The file of a handle, if it is the one that was chosen. */
   async findAgain(source) {
     const work = this.works.get(source.localId);
-    let picked;
-    try {
-      [picked] = await fromHandle(work.handle);
-    } catch {
-      this.fail(source, new Problem(GONE, { code: "file_gone" }));
-      return;
-    }
-    if (this.items.get(source.localId) !== source || source.phase !== "lost") return;
-    if (picked && fingerprint(picked) === work.print) this.giveBack(source, picked);
+    const found = work && (await fromHandle(work.handle).catch(() => null));
+    if (this.items.get(source.localId) !== source || source.phase !== "lost") return; // it went, or came, meanwhile
+    if (found === null) this.fail(source, new Problem(GONE, { code: "file_gone" }));
+    else if (found.length && fingerprint(found[0]) === work.print) this.giveBack(source, found[0], work.paused);
     else this.fail(source, new Problem(CHANGED, { code: "file_changed" }));
   }
 
@@ -260,10 +261,11 @@ export class Sources extends EventTarget {
     return undefined;
   }
 
-  /** The file is there (again). */
-  giveBack(source, picked) {
+  /** The file is there (again). Who chooses it wants it sent, even if it was paused before. */
+  giveBack(source, picked, paused = false) {
     const work = this.works.get(source.localId);
     if (!["lost", "failed"].includes(source.phase)) return; // it is there already
+    work.paused = paused;
     work.picked = picked;
     work.handle = picked.handle ?? work.handle;
     work.archive = null;
