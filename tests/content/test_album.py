@@ -408,6 +408,8 @@ def test_what_stays_behind_is_told(album: Album) -> None:
     upload = looked_at(album, zipped(files))
     assert "2 files of the archive stay behind: booklet.pdf, log.txt." in one(upload.findings, "left_out").sentence
     assert upload.content["left_out"] == ("booklet.pdf", "rip/log.txt")
+    upload = looked_at(album, zipped({"a.mp3": a_song(), "booklet.pdf": b"x"}))
+    assert one(upload.findings, "left_out").sentence == "1 file of the archive stays behind: booklet.pdf."
 
 
 def test_one_warning_for_all_songs(album: Album, decoder: Decoder) -> None:

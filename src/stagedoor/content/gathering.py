@@ -178,11 +178,9 @@ class Gatherer:
         left_out = [short(member.name) for member in facts.members if member not in songs and member not in covers]
         others = [PurePosixPath(name).name for name in left_out if _extension(name) not in _PICTURES]
         if others:
-            findings.append(
-                Finding(
-                    "left_out", "warn", f"{count(len(others), 'file')} of the archive stay behind: {listed(others)}."
-                )
-            )
+            stay = "stays" if len(others) == 1 else "stay"
+            behind = f"{count(len(others), 'file')} of the archive {stay} behind: {listed(others)}."
+            findings.append(Finding("left_out", "warn", behind))
         return Gathered(facts.kind, tuple(tracks), best or embedded, tuple(left_out[:_MOST_LEFT_OUT]), tuple(findings))
 
     def _song(self, member: Member, spooled: Spooled, source: Source) -> tuple[Track, Sequence[str]]:
