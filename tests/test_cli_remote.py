@@ -341,6 +341,24 @@ def test_the_servers_directories_count(served: Place, tmp_path: Path, monkeypatc
     assert f"  {served.root}/Music/Blender/Bunny.mp4\n  {served.root}/artwork/Blender/Bunny/frame.jpg\n" in out
 
 
+def test_the_servers_naming_counts(served: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan that is shown beside a server is the one that the server is going to carry out."""
+    schemes: list[str] = []
+
+    def builtin(*, scheme: str) -> tuple[Sequence[PlainContent], Callable[[], None]]:
+        schemes.append(scheme)
+        return (PlainContent(),), lambda: None
+
+    monkeypatch.setattr("stagedoor.content.builtin", builtin)
+    found = whereabouts.find(served.uploads)
+    assert found is not None
+    for told in ("jellyfin", None):
+        whereabouts.note(served.uploads, found.address, found.trees, told)
+        assert served.run("plan", "ready") == 0
+        assert served.run("plan", "ready", "--naming", "beets") == 0
+    assert schemes == ["jellyfin", "jellyfin", "musicdb", "beets"]
+
+
 def test_what_cannot_be_seen_is_not_judged(served: Place) -> None:
     """A server in a container has its library under names that are none here."""
     found = whereabouts.find(served.uploads)
@@ -370,7 +388,8 @@ def test_directories_on_record_are_absolute_paths(tmp_path: Path) -> None:
     trees = {"music": "/m\udcff", "a": "b", "c": 1, "d": "/\0"}
     (tmp_path / "server.json").write_text(json.dumps({"address": "http://a/", "pid": 1, "directories": trees}))
     assert whereabouts.find(tmp_path) == whereabouts.Whereabouts("http://a/", 1, {"music": "/m\udcff"})
-    (tmp_path / "server.json").write_text(json.dumps({"address": "http://a/", "pid": 1, "directories": [1]}))
+    document = {"address": "http://a/", "pid": 1, "directories": [1], "naming": 1}
+    (tmp_path / "server.json").write_text(json.dumps(document))
     assert whereabouts.find(tmp_path) == whereabouts.Whereabouts("http://a/", 1, {})
 
 

@@ -415,7 +415,8 @@ class _Call:
             ConfigurationError: There is no uploads directory.
         """
         self._must_exist()
-        return Records(self.root, self.trees, self.clock, self.options.naming)
+        naming = None if self.server is None else self.server.naming
+        return Records(self.root, self.trees, self.clock, naming or self.options.naming)
 
     def _must_exist(self) -> None:
         if not os.path.isdir(self.root):

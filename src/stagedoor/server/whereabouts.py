@@ -1,4 +1,5 @@
-"""Where the server of an uploads directory is: ``server.json`` beside the lock, with its address and its directories.
+"""Where the server of an uploads directory is: ``server.json`` beside the lock, with its address, its directories and
+how it names files.
 
 It only helps others to find it: the lock says whether there is a server at all. A file of a server that was killed
 stays until the next one starts, so whoever reads it compares the process with the one that has the lock.
@@ -32,23 +33,26 @@ class Whereabouts:
         address: Where it listens.
         pid: Its process.
         trees: Its library's directories by their names, absolute; empty if it does not tell.
+        naming: How it names files in the library, see `stagedoor.content.naming.SCHEMES`; ``None`` if it does not tell.
     """
 
     address: str
     pid: int
     trees: Mapping[str, str]
+    naming: str | None = None
 
 
-def note(data: Path, address: str, trees: Mapping[str, str]) -> None:
+def note(data: Path, address: str, trees: Mapping[str, str], naming: str | None = None) -> None:
     """Put this process on record. A full disk stops no server.
 
     Args:
         data: The uploads directory.
         address: Where it listens.
         trees: The library's directories by their names, absolute.
+        naming: How files are named there.
     """
     new = data / f".{_NAME}.{os.getpid()}"
-    document = {"address": address, "pid": os.getpid(), "directories": dict(trees)}
+    document = {"address": address, "pid": os.getpid(), "directories": dict(trees), "naming": naming}
     try:
         new.write_text(json.dumps(document) + "\n", encoding="ascii")
         os.replace(new, data / _NAME)
@@ -79,13 +83,14 @@ def find(data: Path, pid: int | None = None) -> Whereabouts | None:
     if not isinstance(document, dict):
         return None
     address, owner, trees = document.get("address"), document.get("pid"), document.get("directories")
+    naming = document.get("naming")
     if not isinstance(address, str) or not address.startswith(("http://", "https://")) or not address.isprintable():
         return None
     if type(owner) is not int or (pid is not None and owner != pid):
         return None
     told = trees.items() if isinstance(trees, dict) else ()
     paths = {name: path for name, path in told if isinstance(path, str) and os.path.isabs(path) and "\0" not in path}
-    return Whereabouts(address, owner, paths)
+    return Whereabouts(address, owner, paths, naming if isinstance(naming, str) else None)
 
 
 def look_up(data: Path, pid: int | None = None) -> str | None:
