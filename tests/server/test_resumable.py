@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import socket
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
@@ -12,6 +13,9 @@ from urllib.parse import urljoin
 import pytest
 
 from stagedoor.lifecycle import State
+from stagedoor.server import resumable
+from stagedoor.server.core import Core
+from stagedoor.tasks import UploadTask
 
 from .serving import Arrival, Reply, Served, Watch, Whole, answer, core_of, serve, settle, standing
 
@@ -441,6 +445,21 @@ def test_representation_digests_are_of_the_whole_file(
         assert reply.status == 400
         assert reply.json["code"] in ("checksum_mismatch", "body_checksum_mismatch")
         assert house.uploads.list()[0].state in (State.UPLOADFAILED, State.REMOVE)
+
+
+def test_nobody_who_reads_waits_for_the_digest_of_a_large_file(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes minutes, and eight of them would take all threads in which lists and large packets are read."""
+    threads: list[str] = []
+    real = resumable._hash
+
+    def noted(core: Core, task: UploadTask, algorithm: str) -> str:
+        threads.append(threading.current_thread().name)
+        return real(core, task, algorithm)
+
+    monkeypatch.setattr(resumable, "_hash", noted)
+    path = begun(served, DATA[:4000], Repr_Digest=digest("sha-256", DATA))
+    assert append(served, path, 4000, DATA[4000:], complete="?1").status == 201
+    assert [name.rpartition("_")[0] for name in threads] == ["stagedoor-step"]
 
 
 def test_a_digest_that_cannot_be_read_is_refused(served: Served, house: House) -> None:

@@ -213,13 +213,13 @@ class Resumable:
         each time: the word may have been lost on the way, or the check.
 
         Raises:
-            Refused: ``checksum_mismatch``; the upload is removed.
+            Refused: ``checksum_mismatch``; the upload is removed. ``busy``.
         """
         core, expected = self._core, task.wire.get("repr-digest")
         if not isinstance(expected, Mapping) or not _complete(task):
             return task
         for algorithm, digest in expected.items():
-            if await core.read(_hash, core, task, algorithm) != digest:
+            if await core.step(task.id, _hash, core, task, algorithm) != digest:  # minutes, of a large file
                 await core.event(task.id, _discard, core, task.id)
                 raise Refused(
                     f"The file that arrived has not the {algorithm} that was declared. It is removed: send it again.",
