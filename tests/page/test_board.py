@@ -34,7 +34,7 @@ FEED: Final = """async ({ many, moving }) => {
     items: new Map(), find(id) { return [...this.items.values()].find((source) => source.id === id); },
     calls: [], add(picked) { this.calls.push(["add", ...picked.map(({ name }) => name)]); },
   });
-  for (const name of ["pause", "resume", "cancel", "pauseAll", "resumeAll", "cancelAll", "forget"])
+  for (const name of ["pause", "resume", "cancel", "pauseAll", "resumeAll", "cancelAll", "forget", "retry"])
     sources[name] = (...values) => sources.calls.push([name, ...values]);
   const app = {
     store, sources, api: { post: async (...asked) => sources.calls.push(["post", ...asked]) },
@@ -394,3 +394,17 @@ def test_all_that_failed_is_tried_again_at_once(board: Board) -> None:
     calls, said = board.run("await drawn(); await drawn(); return [sources.calls, app.said];")
     assert sorted(calls) == sorted(f"api/uploads/{uploadid}/retry" for uploadid in ids)
     assert said[-2:] == [f"{len(ids) - 1} uploads are tried again.", "No."]
+
+
+def test_only_what_is_shown_is_tried_again_and_all_of_it(board: Board) -> None:
+    """Also a file of this tab that could not be sent, while the server waits for it."""
+    board.run("mine('stuck', { id: ID(3), phase: 'failed' }); mine('early', { phase: 'failed' }); await drawn();")
+    board.page.get_by_role("button", name="Failed").click()
+    board.page.locator("#search").fill("stuck")
+    board.run("change(3, { filename: 'stuck.mp4', names: {} }); await drawn();")
+    board.page.get_by_role("button", name="Retry these").click()
+    assert board.run("await drawn(); return sources.calls;") == [["retry", "stuck"]]
+    board.page.locator("#search").fill("early")
+    board.page.get_by_role("button", name="Retry these").click()
+    assert board.run("await drawn(); return sources.calls.slice(1);") == [["retry", "early"]]
+    assert board.run("return app.said.at(-1);") == "1 upload is tried again."

@@ -7,7 +7,6 @@ import { span, speed } from "./format.js";
 import { icon } from "./icons.js";
 import "./drop.js";
 
-const FAILED = new Set(["uploadfailed", "invalidcontent", "integrationfailed", "importfailed"]);
 const FILTERS = [
   { name: "all", text: "All", looks: null },
   { name: "moving", text: "Moving", looks: ["moving", "working", "gone"] },
@@ -158,23 +157,20 @@ export class UploadBoard extends HTMLElement {
     if (sure) this.app.attempt(() => sources.cancelAll());
   }
 
-  /** What failed and can be tried again from here; a file that somebody else has is somebody else's to send. */
-  failed() {
-    const { store, sources } = this.app;
-    const lines = [...store.uploads.values()].filter((line) => FAILED.has(line.state));
-    const own = [...sources.items.values()].filter((source) => source.phase === "failed" && !store.uploads.has(source.id));
-    return [
-      ...lines.map((line) => [line, sources.find(line.id)]).filter(([line, source]) => line.state !== "uploadfailed" || source),
-      ...own.map((source) => [undefined, source]),
-    ];
+  /** How to try again what is shown; a file that somebody else has is somebody else's to send. */
+  retries() {
+    const { uploads } = this.app.store;
+    const shown = this.order.map(({ id, source }) => [id === null ? undefined : uploads.get(id), source]);
+    const ours = shown.filter(([line, source]) => source || (line && line.state !== "uploadfailed"));
+    return ours.map((one) => actionsFor(...one).find(({ icon }) => icon === "retry")).filter(Boolean);
   }
 
   async retryFailed() {
     let done = 0;
     let problem = null;
-    for (const [line, source] of this.failed()) {
+    for (const action of this.retries()) {
       try {
-        await actionsFor(line, source).find((action) => action.icon === "retry")?.run(this.app);
+        await action.run(this.app);
         done += 1;
       } catch (error) { // one that cannot be tried again holds up no other
         problem = error;
@@ -249,13 +245,13 @@ export class UploadBoard extends HTMLElement {
     const anchor = this.anchor();
     const at = this.active === null ? -1 : this.indexOf(this.active);
     this.entries = new Map();
+    const mine = new Set();
     for (const source of sources.items.values()) {
       const line = source.id === null ? undefined : store.uploads.get(source.id);
       if (this.shows(source, line)) this.enter(before, own(source), line, source);
+      mine.add(source.id);
     }
-    for (const line of store.uploads.values()) {
-      if (!this.entries.has(this.keyOf(line.id))) this.enter(before, line.id, line, undefined);
-    }
+    for (const line of store.uploads.values()) if (!mine.has(line.id)) this.enter(before, line.id, line, undefined);
     const counts = Object.fromEntries(FILTERS.map(({ name }) => [name, 0]));
     const { looks } = FILTERS.find(({ name }) => name === this.filter);
     this.order = [];
@@ -354,7 +350,7 @@ export class UploadBoard extends HTMLElement {
     hide(this.pauseAll, !has("sending", "waiting"));
     hide(this.resumeAll, !has("paused"));
     hide(this.cancelAll, !has("reading", "known", "waiting", "sending", "paused", "lost"));
-    hide(this.retryAll, this.filter !== "failed" || this.failed().length === 0); // where one looks at them
+    hide(this.retryAll, this.filter !== "failed" || this.retries().length === 0); // where one looks at them
     hide(this.bulk, [this.pauseAll, this.resumeAll, this.cancelAll, this.retryAll].every((button) => button.hidden));
     hide(
       this.sum.parentNode,
