@@ -39,7 +39,7 @@ class Courtesy:
     """
 
     def __init__(
-        self, busy: Callable[[], bool], *, patience: float = 2.0, clock: Callable[[], float] = time.monotonic
+        self, busy: Callable[[], bool], *, patience: float = 5.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._busy = busy
         self._patience = patience
