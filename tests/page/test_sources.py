@@ -356,6 +356,29 @@ def test_a_file_that_changed_meanwhile_is_not_sent(context: BrowserContext, site
     assert page.evaluate("t.keep.all()") == []
 
 
+def test_what_another_tab_ends_while_this_one_looks_is_not_taken_up(context: BrowserContext, site: Site) -> None:
+    page = engine(context, site)
+    page.evaluate("t.gate = 1")
+    page.evaluate(HANDLE, ["film.mp4", 6 * MIB])
+    until(page, "() => t.chunks === 1")
+    until(page, "async () => (await t.keep.all())[0]?.declared")
+    other = engine(context, site)
+    other.evaluate("""() => {
+      const all = t.keep.all.bind(t.keep);
+      t.keep.all = async () => {
+        const found = await all();
+        await new Promise((resolve) => { t.look = resolve; });
+        return found;
+      };
+      t.restored = t.sources.restoreOnce();
+    }""")
+    until(other, "() => t.look")
+    page.evaluate("t.let(Infinity)")
+    phase(page, "film.mp4", "done")
+    page.close()
+    assert other.evaluate("(t.look(), t.restored.then(() => t.all()))") == []
+
+
 def test_records_age_out(context: BrowserContext, site: Site, tmp_path: Path) -> None:
     page = engine(context, site)
     page.evaluate("t.gate = 0")
@@ -429,6 +452,40 @@ def test_what_somebody_removes_is_told_and_can_be_sent_again(
     assert phase(page, path.name, "failed")["code"] == "removed"
     page.evaluate("t.held = []; t.gate = Infinity")
     act(page, "retry", path.name)
+    phase(page, path.name, "done")
+    assert path.read_bytes() in stored(site)
+
+
+def test_a_slice_that_the_browser_never_hands_out_is_read_again(
+    context: BrowserContext, site: Site, tmp_path: Path
+) -> None:
+    page = engine(context, site)
+    page.evaluate(
+        """() => {
+          let ahead = 0;
+          t.sources.timers = {
+            now: () => performance.now() + ahead,
+            after: (wait, call) => {
+              const timer = setTimeout(call, Math.min(wait, 20));
+              return () => clearTimeout(timer);
+            },
+          };
+          t.gate = 2;
+          const { stream } = Blob.prototype;
+          t.hang = () => {
+            Blob.prototype.stream = () => {
+              Blob.prototype.stream = stream;
+              ahead = 60_000;
+              return new ReadableStream({ type: "bytes", pull: () => new Promise(() => {}) });
+            };
+            t.let(Infinity);
+          };
+        }"""
+    )
+    path = film(tmp_path / "film.mp4", 12 * MIB)
+    choose(page, path)
+    until(page, "() => t.held.length")
+    page.evaluate("t.hang()")
     phase(page, path.name, "done")
     assert path.read_bytes() in stored(site)
 

@@ -17,6 +17,12 @@ export class Keep {
     return found ?? [...this.memory.values()];
   }
 
+  /** @returns {Promise<object|undefined>} */
+  async get(localId) {
+    const found = await this.run("readonly", (table) => table.get(localId));
+    return found === null ? this.memory.get(localId) : found;
+  }
+
   async put(record) {
     this.memory.set(record.localId, record);
     await this.run("readwrite", (table) => table.put(record));

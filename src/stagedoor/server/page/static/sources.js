@@ -155,10 +155,9 @@ export class Sources extends EventTarget {
   forget(localId) {
     this.when(localId, null, (source, work) => {
       this.letGo(source);
-      work.giveBack?.();
       this.items.delete(localId);
       this.works.delete(localId);
-      this.keep.delete(localId);
+      this.giveUp(localId, () => work.giveBack?.());
       this.tell();
       this.advance();
     });
@@ -191,12 +190,12 @@ export class Sources extends EventTarget {
       const giveBack = await lock(this.locks, `source ${record.localId}`);
       if (giveBack === null) {
         left += 1; // another tab has it
-      } else if (this.items.has(record.localId) || !(Date.now() - record.added < OLD)) {
-        if (!this.items.has(record.localId)) this.keep.delete(record.localId);
-        giveBack();
-      } else {
-        await this.takeUp(record, giveBack);
+        continue;
       }
+      const newest = await this.keep.get(record.localId); // the tab that had it may have ended it meanwhile
+      if (newest === undefined || this.items.has(record.localId)) giveBack();
+      else if (Date.now() - newest.added < OLD) await this.takeUp(newest, giveBack);
+      else this.giveUp(newest.localId, giveBack);
     }
     return left;
   }
@@ -240,6 +239,11 @@ export class Sources extends EventTarget {
     if (found === null) this.fail(source, new Problem(GONE, { code: "file_gone" }));
     else if (found.length && fingerprint(found[0]) === work.print) this.giveBack(source, found[0], work.paused);
     else this.fail(source, new Problem(CHANGED, { code: "file_changed" }));
+  }
+
+  /** First there is no record any more, then another tab may look for it. */
+  giveUp(localId, giveBack) {
+    this.keep.delete(localId).then(giveBack);
   }
 
   lose(source) {
@@ -580,7 +584,8 @@ export class Sources extends EventTarget {
     work.offering?.();
     work.unlock?.();
     Object.assign(work, {
-      reading: null, blocked: null, offering: null, unlock: null, starting: false, asking: false, asks: [], buffer: null,
+      reading: null, blocked: null, offering: null, unlock: null, starting: false, asking: false, asks: [],
+      answering: null, buffer: null,
     });
     if (sending && work.handleNumber !== null) {
       work.handleNumber = null;
@@ -655,27 +660,27 @@ export class Sources extends EventTarget {
   }
 
   async answer(source, work) {
-    work.answering = true;
-    const { run } = work;
+    const mine = (work.answering = {});
     try {
-      while (work.run === run && work.asks.length && this.connection.bufferedAmount < BUFFER) {
+      while (work.answering === mine && work.asks.length && this.connection.bufferedAmount < BUFFER) {
         const wanted = work.asks.shift();
         const blob = work.archive ?? work.picked.blob;
         const end = Math.min(wanted.offset + wanted.length, blob.size);
         const buffer = work.buffer?.byteLength >= end - wanted.offset ? work.buffer : new ArrayBuffer(wanted.length);
         work.buffer = null;
         const bytes = await bytesOf(blob.slice(wanted.offset, end), buffer);
+        if (work.answering !== mine) return; // it was let go, or took so long that another one reads
         work.buffer = bytes.buffer;
-        if (work.run !== run || work.handleNumber !== wanted.handle) continue;
+        if (work.handleNumber !== wanted.handle) continue;
         this.connection.chunk(wanted.handle, wanted.offset, bytes);
         work.sent = end;
         work.since = this.timers.now();
         this.progress(source, work);
       }
     } catch {
-      if (work.run === run) this.fail(source, changedProblem());
+      if (work.answering === mine) this.fail(source, changedProblem());
     } finally {
-      work.answering = false;
+      if (work.answering === mine) work.answering = null;
     }
     // Nothing may be heard for a while when all that was asked for waits in the socket.
     if (work.asks.length && source.phase === "sending" && !work.waiting) {
@@ -700,7 +705,7 @@ export class Sources extends EventTarget {
     return line?.state === "waitforchunk" ? line.offset : 0;
   }
 
-  /** A client that waits to be asked, and hears nothing, claims again. */
+  /** A client that waits to be asked, and hears nothing, claims again; one that a browser lets wait for its file, too. */
   watch() {
     if (this.looking) return;
     this.looking = this.timers.after(LOOK, () => {
@@ -710,8 +715,10 @@ export class Sources extends EventTarget {
         if (source.phase !== "sending") continue;
         sending = true;
         const work = this.works.get(source.localId);
-        const stuck = this.timers.now() - work.since > STUCK && !work.asks.length && !this.connection.bufferedAmount;
-        if (stuck && this.connection.status === "live" && !source.problem) this.offer(source);
+        const stuck = this.timers.now() - work.since > STUCK && !this.connection.bufferedAmount;
+        if (!stuck || this.connection.status !== "live" || source.problem) continue;
+        work.answering = null;
+        this.offer(source);
       }
       if (sending) this.watch();
     });
@@ -778,8 +785,7 @@ export class Sources extends EventTarget {
     this.set(source, { phase: "done", problem: null, done: source.size, regrant: false });
     const work = this.works.get(source.localId);
     Object.assign(work, { picked: null, archive: null, handle: null });
-    work.giveBack?.();
-    this.keep.delete(source.localId);
+    this.giveUp(source.localId, () => work.giveBack?.());
     this.advance();
   }
 
@@ -826,7 +832,7 @@ function newWork() {
   return {
     picked: null, handle: null, print: "", archive: null, crcs: null, giveBack: null, unlock: null, run: {}, reading: null,
     blocked: null, offering: null, starting: false, asking: false, paused: false, agreed: false, asked: false,
-    declared: false, cancelled: false, steal: false, attempts: 0, turn: 0, handleNumber: null, asks: [], answering: false,
+    declared: false, cancelled: false, steal: false, attempts: 0, turn: 0, handleNumber: null, asks: [], answering: null,
     waiting: false, sent: 0, since: 0, added: 0, buffer: null, said: {}, again: false, last: null,
   };
 }
