@@ -86,6 +86,16 @@ def test_a_wide_window_shows_the_card_beside_the_board_and_escape_closes_it(stag
         assert focus(page) == here
 
 
+def test_the_way_back_from_the_settings_leads_into_the_list(stage: Stage) -> None:
+    with visiting(stage.browser) as context:
+        page = live(context, stage.site.url)
+        page.get_by_role("link", name="cover-1.jpg").focus()
+        page.get_by_role("link", name="Settings").press("Enter")
+        page.get_by_role("link", name="All uploads").press("Enter")
+        page.locator("upload-board").wait_for()
+        assert focus(page) == "cover-1.jpg"
+
+
 @pytest.mark.parametrize("place", ["#/uploads/%E0%A4%A", "#/nowhere", "#", "#/uploads/"])
 def test_an_address_that_nobody_wrote_shows_the_board(stage: Stage, place: str) -> None:
     with visiting(stage.browser) as context:
@@ -166,7 +176,7 @@ def test_the_title_tells_how_far_it_is_and_a_tab_that_is_needed_asks_before_it_g
         page.locator(".row", has_text="slow.jpg").locator(".chip", has_text="Something is missing").wait_for()
         until(page, "() => document.title === 'stagedoor'")
         assert not asks()
-        until(page, "() => document.getElementById('polite').textContent.startsWith('slow.jpg')")
+        until(page, "() => document.getElementById('polite').textContent === 'slow.jpg: Something is missing.'")
 
 
 def test_a_server_that_is_gone_is_told_of_with_the_time(

@@ -7,10 +7,10 @@ import "./card.js";
 import { Connection } from "./connection.js";
 import { confirm } from "./dialog.js";
 import { el, say } from "./dom.js";
-import { percent, state } from "./format.js";
+import { percent } from "./format.js";
 import { icon } from "./icons.js";
 import { Keep } from "./keep.js";
-import { titleOf } from "./rows.js";
+import { viewOf } from "./rows.js";
 import { Settings, keyForm } from "./settings.js";
 import { Sources } from "./sources.js";
 import { Store } from "./store.js";
@@ -59,7 +59,7 @@ function start() {
   $("views").replaceChildren(board, detail, whole);
   connection.addEventListener("status", showStatus);
   settings.addEventListener("key", useKey);
-  store.addEventListener("change", ({ detail: { changed } }) => tellStates(changed));
+  store.addEventListener("change", ({ detail: { changed, added } }) => tellStates([...changed, ...added]));
   window.addEventListener("hashchange", route);
   wide.addEventListener("change", route);
   window.addEventListener("beforeunload", warn);
@@ -89,7 +89,8 @@ function route() {
   const onBoard = view === "board" || (view === "card" && wide.matches);
   if (!board.hidden) scrolled = board.scrollTop;
   const came = detail.hidden;
-  const left = !detail.hidden && view === "board";
+  // What had the focus goes with its view.
+  const left = (!detail.hidden && view === "board") || (onBoard && whole.contains(document.activeElement));
   board.hidden = !onBoard;
   detail.hidden = view !== "card";
   whole.hidden = view === "board" || view === "card";
@@ -199,19 +200,16 @@ function showTitle() {
 }
 
 // What happens to uploads of this tab, for who cannot see it: only where somebody waits for it.
-const told = new Map(); // id → state
+const told = new Map(); // id → state; a fast one may be far along when it is heard of first
 
 function tellStates(ids) {
   const news = [];
   for (const id of ids) {
     const line = app.store.uploads.get(id);
-    if (!line || !app.sources.find(id) || told.get(id) === line.state) continue;
-    const { text, look } = state(line.state);
-    const first = !told.has(id);
+    if (!line || !app.sources.find(id) || (told.get(id) ?? "waitforchunk") === line.state) continue;
+    const { title, chip, look } = viewOf(line);
     told.set(id, line.state);
-    if (!first && ["asking", "failed", "fine"].includes(look)) news.push(
-      { look, sentence: `${titleOf(line) || line.filename}: ${text}.` },
-    );
+    if (["asking", "failed", "fine"].includes(look)) news.push({ look, sentence: `${title}: ${chip}.` });
   }
   if (news.length === 0) return;
   const urgent = news.some(({ look }) => look === "failed");
