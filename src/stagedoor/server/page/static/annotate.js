@@ -472,14 +472,6 @@ class UploadQuestions extends HTMLElement {
     );
   }
 
-  /** To the first that is open. */
-  goto() {
-    const form = this.list.querySelector("form.open") ?? this.list.querySelector("form");
-    const input = form?.querySelector("input:checked") ?? form?.querySelector("input");
-    input?.focus();
-    form?.scrollIntoView({ block: "center" });
-  }
-
   #make({ code, options }) {
     const words = ASKED[code] ?? {};
     const choices = options.map((option, at) =>

@@ -149,7 +149,6 @@ function shownPictures(task) {
 
 /** <upload-card uploadid=…>. Properties: `app`, set before it is connected. */
 export class UploadCard extends HTMLElement {
-  static observedAttributes = ["uploadid"];
   app = null;
   #task = null;
   #plan = null;
@@ -183,15 +182,6 @@ export class UploadCard extends HTMLElement {
     this.#leave?.abort();
     this.#pictures?.clear();
     this.replaceChildren();
-  }
-
-  attributeChangedCallback(name, before, after) {
-    if (before === null || before === after || !this.isConnected) return;
-    this.disconnectedCallback();
-    this.#task = this.#plan = this.#explanation = null;
-    this.#asked = "";
-    this.#gone = false;
-    this.connectedCallback();
   }
 
   // ── following ──────────────────────────────────────────────────────────────────────────────────────────────────────

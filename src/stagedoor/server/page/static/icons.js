@@ -10,7 +10,6 @@ const PATHS = {
   back: "M15 5l-7 7 7 7",
   cancel: "M6 6l12 12M18 6L6 18",
   check: "M5 12.5l5 5L19.5 7",
-  edit: "M4 20h4L19.5 8.5l-4-4L4 16zM13.5 6.5l4 4",
   edit: "M5 19l1-4.5L16.5 4 20 7.5 9.5 18zM14 6.5l3.5 3.5",
   file: "M7 3h7l4 4v14H7zM14 3v4h4",
   folder: "M3 6h6l2 2.5h10V19H3z",
