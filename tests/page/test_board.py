@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from attrs import frozen
 
+from stagedoor.lifecycle import ROWS, Trigger
+
 from .browsing import Site, chromium, serving, tab
 
 if TYPE_CHECKING:
@@ -408,3 +410,21 @@ def test_only_what_is_shown_is_tried_again_and_all_of_it(board: Board) -> None:
     board.page.get_by_role("button", name="Retry these").click()
     assert board.run("await drawn(); return sources.calls.slice(1);") == [["retry", "early"]]
     assert board.run("return app.said.at(-1);") == "1 upload is tried again."
+
+
+def test_an_import_that_meets_a_question_leads_to_the_card(board: Board) -> None:
+    """The list knows no plan: what is asked about the place in the library is found when it is to be imported."""
+    guard = "no_open_question"
+    assert [row.guards for row in ROWS if row.trigger is Trigger.REQUEST] == [(guard,)]
+    board.run(
+        """
+        app.api.post = async () => { throw Object.assign(new Error("Answer."), { guard: argument }); };
+        change(1, { state: "preprocessed" });
+        """,
+        guard,
+    )
+    board.page.get_by_role("button", name="Import: Artist 1 – Song").click()
+    assert board.run("await drawn(); return [location.hash, app.said];") == [
+        f"#/uploads/{1:040}",
+        ["It has a question that only you can answer."],
+    ]

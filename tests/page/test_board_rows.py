@@ -130,6 +130,16 @@ def test_what_cannot_be_imported_without_names_says_so(contenttype: str, names: 
     assert [action["label"] for action in found["actions"]] == ["Say what it is" if missing else "Import", "Remove"]
 
 
+@pytest.mark.parametrize(
+    ("code", "label"),
+    [("destination_exists", "Answer"), ("annotation_missing", "Say what it is"), ("no_tree", "Try again")],
+)
+def test_what_could_not_be_placed_is_tried_again_only_where_that_helps(code: str, label: str) -> None:
+    found = row({"state": "integrationfailed", "code": code, "message": "annotate answers.x"})
+    assert found["actions"][0]["label"] == label
+    assert ("annotate" in found["view"]["sub"]) is (label == "Try again")
+
+
 def test_a_question_leads_to_the_card() -> None:
     found = row({"state": "preprocessed", "questions": ["album", "disc"], "message": "old"})
     assert found["view"]["sub"] == "Open it and answer 2 questions."

@@ -255,9 +255,16 @@ def test_a_refusal_is_said_at_the_field(stage: Stage) -> None:
 
 
 def test_files_in_the_way_are_shown_and_replaced_only_when_asked(stage: Stage) -> None:
-    stage.bring(stage.send(clip(7), "bunny.mp4", "video", **NAMES))
+    first = stage.bring(stage.send(clip(7), "bunny.mp4", "video", **NAMES))
     uploadid = stage.send(clip(8), "bunny again.mp4", "video", **NAMES)
-    page = stage.card(uploadid)
+    page = stage.card(first.id)
+    # The list knows of no plan. Whoever would import from there is led to the question.
+    page.get_by_role("button", name="Import: Blender Foundation – Big Buck Bunny").click()
+    page.locator(".row", has_text="Files of the library are in the way. Open it, and decide.").wait_for()
+    page.get_by_role("button", name="Answer: Blender Foundation – Big Buck Bunny").click()
+    page.get_by_role("group", name="Files of the library are in the way").wait_for()
+    act(page, "remove").wait_for()
+    stage.uploads.retry(uploadid)
     chip(page, "Has a question")
     page.get_by_text("12 names are taken").wait_for()
     assert page.locator("plan-tree .chip", has_text="in the way").count() == 12

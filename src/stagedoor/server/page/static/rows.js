@@ -17,6 +17,7 @@ const PHASES = {
 const PLAIN = {
   checksum_mismatch: "It did not arrive as it was sent. Send it again.",
   annotation_missing: "Something is missing that its files get their names from. Open it, and fill it in.",
+  destination_exists: "Files of the library are in the way. Open it, and decide.",
 };
 
 /**
@@ -126,20 +127,37 @@ export function actionsFor(line, source) {
     const again = source ? ({ sources }) => sources.retry(source.localId) : post("retry");
     return [{ icon: "retry", label: "Send again from the start", run: again }, away];
   }
-  const again = (label) => [{ icon: "retry", label, run: post("retry") }, away];
-  if (line.state === "invalidcontent") return again("Check again");
-  if (line.state === "integrationfailed" || line.state === "importfailed") return again("Try again");
   const open = () => {
     location.hash = `#/uploads/${id}`;
   };
-  const asked = line.state === "preprocessed" && line.questions.length > 0;
-  if (asked) return [{ icon: "answer", label: "Answer", run: open }, away];
-  if (nameless(line)) return [{ icon: "edit", label: "Say what it is", run: open }, away];
-  const bring = (path, body) => [{ icon: "import", label: "Import", run: post(path, body) }, away];
+  const answer = { icon: "answer", label: "Answer", run: open };
+  const name = { icon: "edit", label: "Say what it is", run: open };
+  // Trying again would only fail again.
+  const mended = { annotation_missing: name, destination_exists: answer }[line.code];
+  if (line.state === "integrationfailed" && mended) return [mended, away];
+  const again = (label) => [{ icon: "retry", label, run: post("retry") }, away];
+  if (line.state === "invalidcontent") return again("Check again");
+  if (line.state === "integrationfailed" || line.state === "importfailed") return again("Try again");
+  if (line.state === "preprocessed" && line.questions.length > 0) return [answer, away];
+  if (nameless(line)) return [name, away];
+  // Questions about the place in the library are found by planning, which no list does: they are met here.
+  const bring = (path, body) => [{ icon: "import", label: "Import", run: orOpen(post(path, body), open) }, away];
   if (line.state === "preprocessed" && !line.due) return bring("request", { trigger_import: true });
   if (line.state === "integrated" && !line.due) return bring("start_import");
   if (line.state === "importcomplete") return [{ ...away, label: "Remove from this list" }];
   return [];
+}
+
+function orOpen(run, open) {
+  return async (app) => {
+    try {
+      await run(app);
+    } catch (problem) {
+      if (problem.guard !== "no_open_question") throw problem;
+      open();
+      app.say("It has a question that only you can answer.");
+    }
+  };
 }
 
 function ownActions(source, line) {
