@@ -123,6 +123,19 @@ def test_files_arrive_as_they_are(context: BrowserContext, site: Site, tmp_path:
     assert page.evaluate("t.keep.all()") == []
 
 
+def test_a_file_that_was_sent_is_known_at_once_when_it_is_chosen_again(
+    context: BrowserContext, site: Site, tmp_path: Path
+) -> None:
+    page = engine(context, site)
+    path = film(tmp_path / "film.mp4")
+    choose(page, path)
+    phase(page, path.name, "done")
+    page.set_input_files("#field", path)
+    assert page.evaluate("(t.add(), t.all().map(({ id }) => id))") == [digest(path)] * 2
+    until(page, "() => t.all().every(({ phase }) => phase === 'done')")
+    assert page.evaluate("t.hashed.length") == 1
+
+
 def test_three_are_sent_at_a_time_and_two_are_read(context: BrowserContext, site: Site, tmp_path: Path) -> None:
     page = engine(context, site)
     page.evaluate("t.gate = 0")

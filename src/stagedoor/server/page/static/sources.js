@@ -92,8 +92,12 @@ export class Sources extends EventTarget {
     for (const one of picked) {
       const print = fingerprint(one);
       const former = this.lookFor(one, print);
-      if (former) this.giveBack(former, one);
-      else this.begin(newSource(one), { ...newWork(), picked: one, print });
+      if (former && former.phase !== "done") {
+        this.giveBack(former, one);
+      } else { // of one that was sent before is known which upload it is, so it needs no second row until it is read
+        const { crcs = null } = this.works.get(former?.localId) ?? {};
+        this.begin({ ...newSource(one), id: former?.id ?? null }, { ...newWork(), picked: one, print, crcs });
+      }
     }
   }
 
@@ -255,14 +259,11 @@ export class Sources extends EventTarget {
     this.set(source, { phase: "lost", regrant, problem: new Problem(sentence, { code: "file_lost" }) });
   }
 
-  /** A source that waits for this very file. */
+  /** A source of this very file, best one that is not sent yet. */
   lookFor(picked, print) {
-    for (const source of this.items.values()) {
-      const work = this.works.get(source.localId);
-      if (work.print !== print || (picked.name ?? "") !== source.name) continue;
-      if (source.phase !== "done") return source;
-    }
-    return undefined;
+    const same = ({ localId, name }) => name === picked.name && this.works.get(localId).print === print;
+    const found = [...this.items.values()].filter(same);
+    return found.find(({ phase }) => phase !== "done") ?? found.at(-1);
   }
 
   /** The file is there (again). Who chooses it wants it sent, even if it was paused before. */
@@ -292,7 +293,7 @@ export class Sources extends EventTarget {
       return;
     }
     this.save(source);
-    this.read(source);
+    this.goOn(source);
   }
 
   /** To the next thing that has to be done. */
