@@ -23,7 +23,10 @@ import pytest
 
 from stagedoor import __version__, cli
 from stagedoor.adapters.local import DirectoryLock, LocalTasks
-from stagedoor.cli import Screen, main, safe
+from stagedoor.cli import main, safe
+from stagedoor.commands import completion, doctor, look
+from stagedoor.commands.screen import Screen
+from stagedoor.commands.stopping import Stop
 from stagedoor.engine import Uploads
 from stagedoor.errors import StorageError
 from stagedoor.lifecycle import ROWS, State
@@ -153,7 +156,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_media(monkeypatch: pytest.MonkeyPatch) -> None:
     """The doctor starts no decoder."""
-    monkeypatch.setattr(cli, "_look_at_media", lambda call: iter(()))
+    monkeypatch.setattr(doctor, "_look_at_media", lambda call: iter(()))
 
 
 def some(uploadid: str = "one", **other: Any) -> UploadTask:
@@ -361,10 +364,12 @@ def test_what_the_start_found_is_told(lived: Home) -> None:
 
 STOPPING = """
     import os, signal, threading
+    from stagedoor.commands import add
+    from stagedoor.commands.stopping import Stop
     from stagedoor.engine import Uploads
-    cli._CHUNK = 4096
+    add._CHUNK = 4096
     handled = threading.Event()
-    handle, receive = cli._Stop.__call__, Uploads.receive
+    handle, receive = Stop.__call__, Uploads.receive
     def stop(self, *args):
         handle(self, *args)
         handled.set()
@@ -375,7 +380,7 @@ STOPPING = """
             assert handled.wait(10)
             {then}
         return task
-    cli._Stop.__call__, Uploads.receive = stop, third
+    Stop.__call__, Uploads.receive = stop, third
 """
 
 
@@ -782,7 +787,7 @@ def test_undo_is_tried_again(lived: Home, monkeypatch: pytest.MonkeyPatch) -> No
         real(self, uid)
 
     monkeypatch.setattr(Catalogue, "forget", forget)
-    monkeypatch.setattr(cli._Stop, "pause", lambda self, seconds: later.append(seconds))
+    monkeypatch.setattr(Stop, "pause", lambda self, seconds: later.append(seconds))
     later: list[float] = []
     now = iter(range(1_000_000, 2_000_000, 10))
     assert lived.json("undo", "clip", clock=lambda: float(next(now)))["state"] == "preprocessed"
@@ -1035,7 +1040,7 @@ def test_what_the_file_system_of_the_library_can_do(
     from stagedoor.adapters.disk import Disk
 
     monkeypatch.setattr(Disk, "link", lambda *_: links)
-    monkeypatch.setattr(cli, "_never_replaces", lambda *_: renames)
+    monkeypatch.setattr(doctor, "_never_replaces", lambda *_: renames)
     remarks = lived.json("doctor", status=int(level == "bad"))["remarks"]
     assert [r["level"] for r in remarks if says in r["sentence"]] == [level, level]
 
@@ -1049,11 +1054,11 @@ def test_a_library_that_cannot_be_written(lived: Home, monkeypatch: pytest.Monke
 
 @pytest.mark.usefixtures("no_media")
 def test_a_full_or_fleeting_disk(lived: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_file_system", lambda path: "tmpfs")
+    monkeypatch.setattr(doctor, "_file_system", lambda path: "tmpfs")
     assert "is in memory: nothing there survives a power cut." in lived.run("doctor")
-    monkeypatch.setattr(cli, "_file_system", lambda path: "nfs4")
+    monkeypatch.setattr(doctor, "_file_system", lambda path: "nfs4")
     assert "is on a nfs4 file system" in lived.run("doctor")
-    monkeypatch.setattr(cli, "Settings", lambda: Settings(free_floor=1 << 60))
+    monkeypatch.setattr(doctor, "Settings", lambda: Settings(free_floor=1 << 60))
     assert "New uploads need 1,152,921,504,606,846,976 bytes to be left." in lived.run("doctor", status=1)
 
 
@@ -1065,7 +1070,7 @@ def test_missing_media_packages(lived: Home, monkeypatch: pytest.MonkeyPatch) ->
             raise PackageNotFoundError(name)
         return version(name)
 
-    monkeypatch.setattr(cli, "version", none)
+    monkeypatch.setattr(doctor, "version", none)
     out = lived.run("doctor", status=1)
     assert "✗ av missing: no file can be looked at. pip install 'stagedoor[media]'" in out
 
@@ -1261,7 +1266,7 @@ def test_usage(home: Home) -> None:
     home.run("list", "--state", "frob", status=2)
     home.run("show", "a/b", status=2)
     assert "The upload id must be" in home.err
-    for name in cli._commands(cli._parser()):
+    for name in completion._commands(cli._parser()):
         assert "common options" in home.run(name, "--help")
 
 
@@ -1290,7 +1295,7 @@ def test_what_nobody_expected_is_shown_in_full(home: Home, monkeypatch: pytest.M
 
     monkeypatch.setattr("stagedoor.content.builtin", lambda **_: ((PlainContent(),), lambda: None))
     monkeypatch.setattr(PlainContent, "preprocess", preprocess)
-    monkeypatch.setattr(cli._Stop, "pause", lambda self, seconds: None)
+    monkeypatch.setattr(Stop, "pause", lambda self, seconds: None)
     ticks = iter(range(1_000_000_000, 2_000_000_000, 30))
     home.file("clip.mp4", b"fine film")
     home.run("add", "clip.mp4", "--id", "clip", status=1, clock=lambda: float(next(ticks)))
@@ -1303,7 +1308,7 @@ def test_an_interrupted_look_is_no_error(lived: Home, monkeypatch: pytest.Monkey
     def interrupted(call: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_list", interrupted)
+    monkeypatch.setattr(look, "_list", interrupted)
     lived.run("list", status=130)
 
 
@@ -1344,7 +1349,7 @@ def test_bash_completes(lived: Home) -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_scripts_are_scripts(shell: str, home: Home) -> None:
     script = home.run("completion", shell)
-    for name in cli._commands(cli._parser()):
+    for name in completion._commands(cli._parser()):
         assert name in script
     if shutil.which(shell) is None:
         pytest.skip(f"needs {shell}")

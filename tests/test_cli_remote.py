@@ -24,7 +24,10 @@ import pytest
 from stagedoor import cli
 from stagedoor.adapters.local import DirectoryLock
 from stagedoor.client import Client, Patience
+from stagedoor.commands import change
+from stagedoor.commands.call import status_of
 from stagedoor.commands.desk import RemoteDesk, api_key
+from stagedoor.commands.stopping import Stop
 from stagedoor.engine import Uploads
 from stagedoor.errors import (
     ConfigurationError,
@@ -440,7 +443,7 @@ def test_a_key_goes_to_the_server_and_to_no_proxy(place: Place, monkeypatch: pyt
 def hurried(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses, which take no time."""
     pauses: list[float] = []
-    monkeypatch.setattr(cli._Stop, "pause", lambda self, seconds: pauses.append(seconds))
+    monkeypatch.setattr(Stop, "pause", lambda self, seconds: pauses.append(seconds))
     return pauses
 
 
@@ -589,7 +592,7 @@ def test_what_a_server_refuses_is_what_the_engine_would_raise(
 
     with pytest.raises(kind) as caught:
         desk(refuse).get("clip")
-    assert cli._status(caught.value) == exits
+    assert status_of(caught.value) == exits
     if kind in (WrongState, Refused, TooLarge, StorageError):
         assert (caught.value.code, caught.value.sentence, caught.value.guard) == (code, "A sentence.", "a_guard")
 
@@ -671,12 +674,12 @@ def test_a_removal_that_does_not_end_is_told(template: Path) -> None:
 def test_nobody_looks_into_what_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What may not be looked at is not gone."""
     (tmp_path / "file").touch()
-    assert not cli._is_gone(str(tmp_path / "file"))
-    assert cli._is_gone(str(tmp_path / "other"))
-    assert cli._is_gone(str(tmp_path / "file/other"))
+    assert not change._is_gone(str(tmp_path / "file"))
+    assert change._is_gone(str(tmp_path / "other"))
+    assert change._is_gone(str(tmp_path / "file/other"))
 
     def denied(path: str) -> os.stat_result:
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr("os.lstat", denied)
-    assert not cli._is_gone(str(tmp_path / "other"))
+    assert not change._is_gone(str(tmp_path / "other"))

@@ -1,8 +1,20 @@
-"""Commands of the command line that need modules of their own: the server's, and its client's."""
+"""The commands of the command line: a module for those that belong together, and what they have alike.
+
+`stagedoor.cli` puts them into one parser: each module that has commands adds them with ``register``.
+"""
 
 from __future__ import annotations
 
-__all__ = ["Usual"]
+from typing import Final
+
+from ..lifecycle import State
+
+__all__ = ["FAILED", "FAILURES", "FINE", "IN_USE", "NOT_FOUND", "READER_GONE", "USAGE", "WAITING", "Usual"]
+
+FINE, FAILED, USAGE, NOT_FOUND, IN_USE, WAITING, READER_GONE = 0, 1, 2, 3, 4, 5, 141
+"""Exit codes, see `stagedoor.cli`."""
+FAILURES: Final = (State.UPLOADFAILED, State.INVALIDCONTENT, State.INTEGRATIONFAILED, State.IMPORTFAILED)
+"""States in which an upload waits for somebody to mend something."""
 
 
 class Usual(str):

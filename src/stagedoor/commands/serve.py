@@ -6,14 +6,12 @@ import argparse
 import json
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..errors import ConfigurationError
 from ..server.loading import SETTINGS, Kind, Loaded, Setting, load, shown
 from . import Usual
-
-if TYPE_CHECKING:
-    from ..cli import _Call
+from .call import Call
 
 __all__ = ["register"]
 
@@ -60,7 +58,7 @@ def _flag(group: argparse._ArgumentGroup, setting: Setting) -> None:
     )
 
 
-def _load(call: _Call) -> Loaded:
+def _load(call: Call) -> Loaded:
     """The configuration, with what the command line says."""
     flags = {}
     for name in SETTINGS:
@@ -76,7 +74,7 @@ def _load(call: _Call) -> Loaded:
     return loaded
 
 
-def _serve(call: _Call) -> int:
+def _serve(call: Call) -> int:
     loaded = _load(call)
     config = loaded.config
     try:
@@ -102,7 +100,7 @@ def _serve(call: _Call) -> int:
         return serve(config, loaded.settings, ready=ready)
 
 
-def _config(call: _Call) -> int:
+def _config(call: Call) -> int:
     loaded = _load(call)
     number = len(loaded.config.keys)
     if call.options.json:

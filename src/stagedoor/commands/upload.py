@@ -9,35 +9,25 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import define, field
 
 from ..errors import ConfigurationError, UploadError
-from ..lifecycle import State
 from ..server.config import ServerConfig
 from ..server.whereabouts import look_up
+from . import FAILED, FAILURES, FINE, NOT_FOUND
+from .call import Call
 from .desk import api_key
+from .screen import safe
+from .stopping import Stop, Stopped, stoppable
 
 if TYPE_CHECKING:
-    from ..cli import _Call
     from ..client import Client, Progress, Uploaded, Waiting
 
 __all__ = ["register"]
 
-_FINE, _FAILED, _USAGE, _NOT_FOUND = 0, 1, 2, 3
 _JOBS: Final = 3
-_FAILURES: Final = (State.UPLOADFAILED, State.INVALIDCONTENT, State.INTEGRATIONFAILED, State.IMPORTFAILED)
-
-
-class _Stop(Protocol):
-    number: int
-
-    def check(self) -> None:
-        """Raise if somebody wants us to stop."""
-
-    def pause(self, seconds: float) -> None:
-        """Wait, but not longer than that."""
 
 
 def register(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -62,7 +52,7 @@ class _Errand:
     """One file, and what came of it."""
 
     path: str
-    status: int = _FINE
+    status: int = FINE
     code: str | None = None
     sentence: str = ""
     done: Uploaded | None = None
@@ -84,9 +74,7 @@ class _Errand:
         }
 
 
-def _upload(call: _Call) -> int:
-    from ..cli import _stoppable
-
+def _upload(call: Call) -> int:
     try:
         from ..client import Client
     except ModuleNotFoundError as error:
@@ -98,7 +86,7 @@ def _upload(call: _Call) -> int:
     errands = [_Errand(path) for path in dict.fromkeys(call.options.files)]
     bars = _Bars(call)
     with (
-        _stoppable(call.err) as stop,
+        stoppable(call.err) as stop,
         Client(address, key=api_key(call.options.key_file), sleep=stop.pause, waiting=bars.tell) as client,
         bars.shown(),
         ThreadPoolExecutor(call.options.jobs, "stagedoor-upload") as pool,
@@ -118,12 +106,10 @@ def _upload(call: _Call) -> int:
             if errand.done is not None:
                 call.out.say(f"id {errand.done.id}, {errand.done.state}", "dim", indent=2)
     statuses = {errand.status for errand in errands}
-    return max((s for s in statuses if s > 128), default=next((s for s in (2, 3, 1) if s in statuses), _FINE))
+    return max((s for s in statuses if s > 128), default=next((s for s in (2, 3, 1) if s in statuses), FINE))
 
 
-def _run(errand: _Errand, call: _Call, client: Client, stop: _Stop, bars: _Bars) -> None:
-    from ..cli import _Stopped
-
+def _run(errand: _Errand, call: Call, client: Client, stop: Stop, bars: _Bars) -> None:
     def progress(made: Progress) -> None:
         stop.check()
         bars.move(errand.path, made)
@@ -133,20 +119,20 @@ def _run(errand: _Errand, call: _Call, client: Client, stop: _Stop, bars: _Bars)
         errand.done = done = client.upload(
             errand.path, call.options.type, dict(call.options.annotate), progress=progress
         )
-        failed = client.get(done.id).document if done.state in _FAILURES else None
-    except _Stopped as stopped:
+        failed = client.get(done.id).document if done.state in FAILURES else None
+    except Stopped as stopped:
         errand.status, errand.code = stopped.status, "stopped"
         errand.sentence = f"{errand.path}: Stopped. The same command again goes on."
     except FileNotFoundError:
-        errand.status, errand.code = _NOT_FOUND, "os_error"
+        errand.status, errand.code = NOT_FOUND, "os_error"
         errand.sentence = f"{errand.path}: There is no such file."
     except OSError as error:
-        errand.status, errand.code, errand.sentence = _FAILED, "os_error", f"{errand.path}: {error.strerror}."
+        errand.status, errand.code, errand.sentence = FAILED, "os_error", f"{errand.path}: {error.strerror}."
     except UploadError as error:
-        errand.status, errand.code, errand.sentence = _FAILED, error.code, f"{errand.path}: {error.sentence}"
+        errand.status, errand.code, errand.sentence = FAILED, error.code, f"{errand.path}: {error.sentence}"
     else:
         if failed is not None:
-            errand.status, errand.code = _FAILED, str(failed.get("code") or done.state)
+            errand.status, errand.code = FAILED, str(failed.get("code") or done.state)
             how = failed.get("message") or f"The server has it, and the upload is in {done.state}."
             errand.sentence = f"{errand.path}: {how}"
             return
@@ -160,7 +146,7 @@ def _run(errand: _Errand, call: _Call, client: Client, stop: _Stop, bars: _Bars)
         bars.end(errand.path)
 
 
-def _address(call: _Call) -> str:
+def _address(call: Call) -> str:
     given = call.options.server or os.environ.get("STAGEDOOR_SERVER") or look_up(Path(call.root))
     address = given or f"http://127.0.0.1:{ServerConfig().port}/"
     if not address.startswith(("http://", "https://")):
@@ -185,7 +171,7 @@ def _jobs(given: str) -> int:
 class _Bars:
     """Bars on a terminal; else a line when something begins."""
 
-    call: _Call
+    call: Call
     _progress: Any = field(default=None, init=False)
     _bars: dict[str, Any] = field(factory=dict, init=False)
     _phases: dict[str, str] = field(factory=dict, init=False)
@@ -225,8 +211,6 @@ class _Bars:
 
     def _move_bar(self, path: str, made: Progress) -> None:
         from rich.markup import escape
-
-        from ..cli import safe
 
         if path not in self._bars:
             name = escape(safe(os.path.basename(path)[:40]))
