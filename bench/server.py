@@ -29,6 +29,7 @@ from bench.loads import files, machine, ours
 from bench.loads.files import Row
 from bench.loads.machine import MIB
 from bench.loads.targets import CACHE, PEERS, TARGETS
+from bench.loads.wires import content
 
 SIZES = {
     "4 MiB": {"files": 1, "size": 256 * MIB, "chunk": 4 * MIB, "clients": 1},
@@ -194,7 +195,8 @@ def main() -> int:
 
 
 def warm_up() -> None:
-    """A GiB of page cache that the host has given already; see `files.forget`."""
+    """A GiB of page cache that the host has given already, see `files.forget`; and what clients send, made before."""
+    content(0, 1)
     path = CACHE / "stores" / "warm"
     with path.open("wb") as file:
         for _ in range(256):

@@ -18,7 +18,7 @@ from stagedoor.tasks import Event, UploadTask, dump, new_uid
 
 from . import crowd, sockets
 from .files import Row, forget
-from .machine import MIB, SERVER, Meter, Server, forget_peak, memory
+from .machine import MIB, SERVER, Meter, Server, at_rest, forget_peak, memory
 from .targets import TARGETS
 from .wires import Http, Tus, content
 
@@ -87,6 +87,7 @@ def power(store: Path) -> Row:
     before = synced_loop(store / "bare", size, chunk)
     with POWER.running(store) as server:
         _, one = crowd.run(1, lambda _: tus(server.port).send(0, size, chunk))
+        at_rest(server.pid)  # what came is examined, and is no part of what comes next
 
         def client(number: int) -> None:  # 8 processes of 32 connections: their bytes come at once
             def thread(at: int) -> None:
@@ -138,6 +139,7 @@ def binary(store: Path) -> Row:
             if turn > 1:  # the first of each is to warm up
                 speed[name].append(size / seconds[0] / 1e6)
                 cpu[name].append(meter.cpu / size * 1e9)
+            at_rest(one.pid)  # the other has the same core, and its turn is not for examining what this one took in
             forget(store)
     found: Row = {name + "MB_s": statistics.median(values) for name, values in speed.items()}
     found |= {name + "cpu_s_GB": statistics.median(values) for name, values in cpu.items()}
