@@ -50,6 +50,13 @@ def act(page: Page, name: str) -> Locator:
     return page.locator(f"upload-card [data-action={name}]")
 
 
+def ready(stage: Stage, uploadid: str) -> Page:
+    """The card of an upload that can be imported."""
+    page = stage.card(uploadid)
+    act(page, "import").wait_for()
+    return page
+
+
 def field(page: Page, key: str) -> Locator:
     return page.locator(f"#annotation-{key}")
 
@@ -72,8 +79,7 @@ def test_names_and_tags_of_markup_are_text(stage: Stage) -> None:
         "mp3", title=MARKUP, artist=f"{MARKUP} & <b>Co</b>", album="<script>pwned=1</script>", date="2004"
     )
     uploadid = stage.send(song, f"{MARKUP}.mp3", "album", origin=MARKUP)
-    page = stage.card(uploadid)
-    act(page, "import").wait_for()
+    page = ready(stage, uploadid)
     assert page.locator("upload-card h1").text_content() == f"{MARKUP} & <b>Co</b> – {MARKUP}"
     assert MARKUP in (page.locator(".songs").text_content() or "")
     assert "<script>pwned=1" in (page.locator("plan-tree").text_content() or "")
@@ -139,8 +145,7 @@ def test_a_video_is_named_imported_taken_back_and_removed(stage: Stage) -> None:
 
 def test_with_unsaved_names_one_button_saves_and_imports(stage: Stage) -> None:
     uploadid = stage.send(clip(2), "a.mp4", "video", artistname="One", name="Two", release="1999")
-    page = stage.card(uploadid)
-    act(page, "import").wait_for()
+    page = ready(stage, uploadid)
     field(page, "name").fill("Three")
     assert act(page, "import").text_content() == "Save and import"
     act(page, "import").click()
@@ -213,8 +218,7 @@ def test_the_catalogue_suggests_and_the_keyboard_takes(stage: Stage) -> None:
 
 def test_what_is_typed_survives_what_others_say(stage: Stage) -> None:
     uploadid = stage.send(clip(5), "b.mp4", "video", artistname="One", name="Two", release="1999")
-    page = stage.card(uploadid)
-    act(page, "import").wait_for()
+    page = ready(stage, uploadid)
     field(page, "name").fill("Mine")
     stage.uploads.annotate(uploadid, artistname="Theirs", name="Theirs too")
     value(page, "artistname", "Theirs")
@@ -233,8 +237,7 @@ def test_what_is_typed_survives_what_others_say(stage: Stage) -> None:
 
 def test_a_refusal_is_said_at_the_field(stage: Stage) -> None:
     uploadid = stage.send(clip(6), "c.mp4", "video", artistname="One", name="Two", release="1999")
-    page = stage.card(uploadid)
-    act(page, "import").wait_for()
+    page = ready(stage, uploadid)
     field(page, "release").fill("soon")
     field(page, "release").press("Enter")
     page.locator("[data-key=release] .wrong", has_text="must start with a year of four digits").wait_for()
@@ -300,8 +303,7 @@ def test_a_question_of_the_content_has_radio_buttons(stage: Stage) -> None:
 
 def test_the_tree_is_walked_by_keyboard_and_keeps_its_place(stage: Stage) -> None:
     uploadid = stage.send(album("Walked"), "walked.zip", "album")
-    page = stage.card(uploadid)
-    act(page, "import").wait_for()
+    page = ready(stage, uploadid)
     tree = page.get_by_role("tree")
     tree.locator("[tabindex='0']").focus()
     path = "() => document.activeElement.dataset.path"
@@ -327,8 +329,7 @@ def test_the_tree_is_walked_by_keyboard_and_keeps_its_place(stage: Stage) -> Non
 def test_news_that_comes_twice_loses_no_plan(stage: Stage) -> None:
     """An answer and the notice of the same change are two documents of one revision."""
     uploadid = stage.send(clip(13), "g.mp4", "video", artistname="Twice", name="Told", release="1999")
-    page = stage.card(uploadid)
-    act(page, "import").wait_for()
+    page = ready(stage, uploadid)
     held: list[Any] = []
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if request.url.endswith("/explain") else None)
@@ -385,8 +386,7 @@ def test_a_cover_is_seen_before_it_is_imported(stage: Stage) -> None:
 
 def test_songs_are_in_order_and_corrected_one_by_one(stage: Stage) -> None:
     uploadid = stage.send(album("Songs"), "songs.zip", "album")
-    page = stage.card(uploadid)
-    act(page, "import").wait_for()
+    page = ready(stage, uploadid)
     rows = page.locator(".songs tbody tr")
     assert [text.strip() for text in page.locator(".songs .disc, .song-title").all_text_contents()] == [
         "Disc 1", "Enter 1", "Prompt Box 1", "Exit 1", "Disc 2", "Enter 2", "Prompt Box 2", "Exit 2",

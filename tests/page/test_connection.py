@@ -61,6 +61,12 @@ const clock = new Clock();
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 const tools = { url: "ws://here/ws", WebSocket: Socket, timers: clock, random: () => 1 };
 const said = [];
+const connected = () => {
+  const connection = new Connection(tools);
+  connection.open();
+  sockets.at(-1).welcome();
+  return connection;
+};
 """
 
 
@@ -165,9 +171,7 @@ def test_silence_ends_a_connection_and_a_heartbeat_keeps_it() -> None:
     found = node(
         STAGE
         + """
-        const connection = new Connection(tools);
-        connection.open();
-        sockets[0].welcome();
+        const connection = connected();
         for (let i = 0; i < 20; i++) {
           clock.pass(2000);
           sockets[0].say({ type: "heartbeat" });
@@ -193,9 +197,7 @@ def test_messages_that_waited_while_a_tab_slept_count() -> None:
     found = node(
         STAGE
         + """
-        const connection = new Connection(tools);
-        connection.open();
-        sockets[0].welcome();
+        const connection = connected();
         clock.time += 3600_000;
         clock.pass(0);
         clock.pass(500);

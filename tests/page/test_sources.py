@@ -93,6 +93,13 @@ def choose(page: Page, *paths: Path) -> None:
     page.evaluate("t.add()")
 
 
+def begin(page: Page, path: Path, chunks: int) -> None:
+    """Chooses a file, and has so much of it sent and no more."""
+    page.evaluate("(chunks) => { t.gate = chunks; }", chunks)
+    choose(page, path)
+    until(page, "(chunks) => t.chunks === chunks", chunks)
+
+
 def phase(page: Page, name: str, *wanted: str) -> Any:
     """Wait until a source is in a phase; all that is known of it."""
     until(page, "([name, wanted]) => wanted.includes(t.one(name)?.phase)", [name, list(wanted)])
@@ -194,9 +201,7 @@ def test_a_second_tab_waits_and_goes_on_when_the_first_ends(
 ) -> None:
     first, second = engine(context, site), engine(context, site)
     path = film(tmp_path / "film.mp4", 12 * MIB)
-    first.evaluate("t.gate = 5")
-    choose(first, path)
-    until(first, "() => t.chunks === 5")
+    begin(first, path, 5)
     choose(second, path)
     until(second, "() => t.one('film.mp4').problem?.code === 'other_tab'")
     source = phase(second, path.name, "waiting")
@@ -236,9 +241,7 @@ def test_another_browser_takes_over_and_the_first_stands_back(
     path = film(tmp_path / "film.mp4", 12 * MIB)
     same = tmp_path / "other name.mp4"
     same.write_bytes(path.read_bytes())
-    first.evaluate("t.gate = 5")
-    choose(first, path)
-    until(first, "() => t.chunks === 5")
+    begin(first, path, 5)
     elsewhere = browser.new_context()
     second = engine(elsewhere, site)
     second.evaluate("t.gate = 0")
@@ -283,9 +286,7 @@ def test_a_file_that_was_paused_before_a_reload_goes_on_when_it_is_chosen(
 ) -> None:
     page = engine(context, site)
     path = film(tmp_path / "film.mp4")
-    page.evaluate("t.gate = 2")
-    choose(page, path)
-    until(page, "() => t.chunks === 2")
+    begin(page, path, 2)
     act(page, "pause", path.name)
     until(page, "async () => (await t.keep.all())[0].paused")
     page.close()
@@ -413,9 +414,7 @@ def test_records_age_out(context: BrowserContext, site: Site, tmp_path: Path) ->
 def test_pause_resume_and_cancel(context: BrowserContext, site: Site, tmp_path: Path) -> None:
     page = engine(context, site)
     path = film(tmp_path / "film.mp4", 12 * MIB)
-    page.evaluate("t.gate = 5")
-    choose(page, path)
-    until(page, "() => t.chunks === 5")
+    begin(page, path, 5)
     act(page, "pause", path.name)
     assert phase(page, path.name, "paused")["code"] is None
     page.evaluate("t.held = []; t.gate = 3; t.chunks = 0")
@@ -458,9 +457,7 @@ def test_what_somebody_removes_is_told_and_can_be_sent_again(
 ) -> None:
     page = engine(context, site)
     path = film(tmp_path / "film.mp4", 8 * MIB)
-    page.evaluate("t.gate = 3")
-    choose(page, path)
-    until(page, "() => t.chunks === 3")
+    begin(page, path, 3)
     page.evaluate("t.api.del(`api/uploads/${t.one('film.mp4').id}`)")
     assert phase(page, path.name, "failed")["code"] == "removed"
     page.evaluate("t.held = []; t.gate = Infinity")
@@ -508,9 +505,7 @@ def test_a_file_that_changes_while_it_is_sent_fails_with_a_sentence(
 ) -> None:
     page = engine(context, site)
     path = film(tmp_path / "film.mp4", 12 * MIB)
-    page.evaluate("t.gate = 2")
-    choose(page, path)
-    until(page, "() => t.chunks === 2")
+    begin(page, path, 2)
     path.write_bytes(b"another one")
     page.evaluate("t.let(Infinity)")
     source = phase(page, path.name, "failed")
