@@ -449,6 +449,7 @@ def examples() -> Iterator[UploadTask]:
             created=1.5,
             updated=2.5,
             annotations=said,
+            content={"guess": {"artistname": "Tags", "albumname": "Tags", "release": 1999}} if number % 2 else {},
             revision=number + 1,
             message="Why." if number % 2 else None,
             code="why" if number % 2 else None,

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from stagedoor.errors import Refused
 from stagedoor.library.catalogue import Catalogue
 from stagedoor.lifecycle import ROWS, By, State, Trigger
+from stagedoor.ports import Preprocessed
 from stagedoor.protocols.cors import Cors
 from stagedoor.protocols.problems import WireError
 from stagedoor.server.api import TABLE
@@ -25,7 +26,7 @@ from stagedoor.server.api.routes import Param, accepts, parse_query
 from stagedoor.server.api.uploads import TRIGGERS
 from stagedoor.server.config import ServerConfig
 from stagedoor.server.security import Gate
-from stagedoor.tasks import Offer
+from stagedoor.tasks import JSON, Offer
 
 from .answering import answering
 from .serving import Served
@@ -133,6 +134,24 @@ def test_a_line_says_what_a_board_shows(house: House, served: Served) -> None:
     assert line["names"] == {"artistname": "Alpha", "name": "Beta"}
     assert (line["revision"], line["uid"], line["filename"]) == (task.revision, task.uid, "film.mp4")
     assert str(house.root) not in json.dumps(line)
+
+
+def test_a_line_has_the_names_that_the_content_brings_along(
+    house: House, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guess: dict[str, JSON] = {
+        "artistname": "The Guessed",
+        "albumname": "From Tags",
+        "release": 1999,
+        "compilation": False,
+    }
+    found = Preprocessed(content={"guess": guess})
+    monkeypatch.setattr(house.uploads.ports.contents["video"], "preprocess", lambda task, source: found)
+    house.bring(State.PREPROCESSED, "one", annotations={"artistname": "The Said"})
+    (line,) = served("GET", "/api/uploads").json["uploads"]
+    assert line["names"] == {"artistname": "The Said", "albumname": "From Tags"}
+    assert ids(served("GET", "/api/uploads?text=tags")) == ["one"]
+    assert ids(served("GET", "/api/uploads?text=guessed")) == []
 
 
 def test_filters_look_into_documents(house: House, served: Served) -> None:

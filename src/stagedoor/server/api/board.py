@@ -61,8 +61,8 @@ class Line:
         code: Stable code for it.
         questions: Codes of the questions that integration waits for.
         due: What the management does next, or ``None`` while the upload waits for a client or rests.
-        names: The annotations ``artistname``, ``albumname``, ``name`` and ``albumid``, where they are text, cut at 200
-            characters.
+        names: ``artistname``, ``albumname``, ``name`` and ``albumid``, where they are text, cut at 200 characters: as
+            annotated, else what the content itself suggests and the plan would take.
     """
 
     id: str
@@ -85,11 +85,6 @@ class Line:
 
 def line_of(task: UploadTask) -> dict[str, Any]:
     """The members of `Line` for a task, as JSON values. Written out because it is made for each notice."""
-    names = {}
-    for key in _NAMES:
-        value = task.annotations.get(key)
-        if isinstance(value, str):
-            names[key] = value[:_LONGEST]
     step = due(task)
     return {
         "id": task.id,
@@ -107,8 +102,14 @@ def line_of(task: UploadTask) -> dict[str, Any]:
         "code": task.code,
         "questions": [question.code for question in task.open_questions],
         "due": None if step is None else step.value,
-        "names": names,
+        "names": {key: name[:_LONGEST] for key, name in _names(task).items()},
     }
+
+
+def _names(task: UploadTask) -> dict[str, str]:
+    guess = task.content.get("guess")
+    known = {**guess, **task.annotations} if isinstance(guess, Mapping) else task.annotations
+    return {key: name for key in _NAMES if isinstance(name := known.get(key), str)}
 
 
 @frozen
@@ -323,8 +324,7 @@ class Board:
             return None if entry is None else entry.facts
 
     def _remember(self, task: UploadTask) -> tuple[str, str]:
-        names = [value for key in _NAMES if isinstance(value := task.annotations.get(key), str)]
-        text = "\n".join((task.id, task.sourcefilename, *names, task.message or "")).casefold()
+        text = "\n".join((task.id, task.sourcefilename, *_names(task).values(), task.message or "")).casefold()
         facts = (task.contenttype, text)
         with self._lock:
             entry = self._entries.get(task.id)

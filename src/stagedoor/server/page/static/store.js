@@ -251,7 +251,8 @@ export class Store extends EventTarget {
 export function lineOf(task) {
   const names = {};
   for (const key of ["artistname", "albumname", "name", "albumid"]) {
-    if (typeof task.annotations[key] === "string") names[key] = [...task.annotations[key]].slice(0, 200).join("");
+    const name = (key in task.annotations ? task.annotations : task.content.guess)?.[key];
+    if (typeof name === "string") names[key] = [...name].slice(0, 200).join("");
   }
   const { id, uid, state, contenttype, mimetype, filesize, offset, revision, created, updated, message, code } = task;
   const open = task.findings.filter((finding) => finding.severity === "hold" && !answered(finding, task.annotations));
