@@ -158,9 +158,12 @@ def refused(where: Path, *argv: str, **env: str) -> subprocess.CompletedProcess[
 
 
 def test_it_says_where_it_is_and_ends_when_told(serve: Any, tmp_path: Path) -> None:
-    server = serve()
+    server = serve("--naming", "beets")
     assert server.ask("GET", "/healthz")[0] == 200
     assert whereabouts.look_up(tmp_path / "uploads", server.child.pid) == server.address
+    found = whereabouts.find(tmp_path / "uploads")
+    assert found is not None
+    assert found.naming == "beets"
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert "Traceback" not in server.told[1]

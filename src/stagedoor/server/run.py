@@ -113,7 +113,7 @@ class Service:
         def started() -> None:
             trees = app.core.uploads.ports.trees.items()
             roots = {name: tree.root for name, tree in trees if isinstance(tree, LocalTree)}
-            whereabouts.note(data, address, roots)
+            whereabouts.note(data, address, roots, config.naming)
             log.info("serving %s, uploads in %s", address, os.path.abspath(data))
             if ready is not None:
                 ready(address)
