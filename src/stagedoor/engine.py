@@ -66,7 +66,7 @@ from .ports import (
     WorkItem,
     WorkQueue,
 )
-from .session import Chunk, Declaration, Ports, Session, file_too_large, without_leave
+from .session import PLANNING_STATES, Chunk, Declaration, Ports, Session, file_too_large, without_leave
 from .settings import Settings
 from .tasks import (
     JSON,
@@ -594,7 +594,7 @@ class Uploads:
         task = self._need(uploadid)
         if task.plan is not None and task.state is not State.INTEGRATIONFAILED:
             return task.plan
-        if task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
+        if task.state not in PLANNING_STATES:
             raise WrongState(f"There is no plan in state {task.state}: the content was not accepted (yet).")
         return self._session(task).plan
 

@@ -15,9 +15,9 @@ import attrs
 from attrs import frozen
 
 from .errors import Refused, UploadError
-from .lifecycle import By, State, Trigger, due, ladders
+from .lifecycle import FAILURE_STATES, By, State, Trigger, due, ladders
 from .ports import Clock
-from .session import Chunk, Declaration, Ports, Session
+from .session import PLANNING_STATES, Chunk, Declaration, Ports, Session
 from .settings import Settings
 from .tasks import Event, Finding, Plan, UploadTask
 
@@ -209,7 +209,6 @@ _IN_LIBRARY: Final = (
     State.IMPORTFAILED,
     State.IMPORTCOMPLETE,
 )
-_FAILED: Final = (State.UPLOADFAILED, State.INVALIDCONTENT, State.INTEGRATIONFAILED, State.IMPORTFAILED)
 
 _WHAT: Final[Mapping[Trigger, str]] = {
     Trigger.CHUNK: "More bytes are not taken",
@@ -275,7 +274,7 @@ class _Explainer:
     def _why(self) -> Iterator[str]:
         task = self._task
         yield from self._story()
-        if task.message and task.state not in _FAILED and task.step is None:
+        if task.message and task.state not in FAILURE_STATES and task.step is None:
             yield f"What went wrong last: {_full_stop(task.message)}"
         planned = self._planned()
         for finding in (*task.findings, *(f for f in planned if f.severity == "warn")):
@@ -294,7 +293,7 @@ class _Explainer:
 
     def _planned(self) -> Sequence[Finding]:
         """What planning has to say, as things stand; nothing where there is nothing to plan any more, or not now."""
-        if self._task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
+        if self._task.state not in PLANNING_STATES:
             return ()
         try:
             return (self._begun or self._session().outline).problems
@@ -466,7 +465,7 @@ class _Explainer:
     # ── may, and may not ──────────────────────────────────────────────────────────────────────────────────
 
     def _obstacles(self) -> Iterator[str]:
-        if self._task.state not in (State.PREPROCESSED, State.INTEGRATIONFAILED):
+        if self._task.state not in PLANNING_STATES:
             return
         try:
             for problem in (self._begun or self._session().outline).problems:

@@ -27,6 +27,7 @@ __all__ = [
     "CHECKED",
     "DEADLINE_STATES",
     "DUE_STATES",
+    "FAILURE_STATES",
     "ROWS",
     "STORED_STATES",
     "By",
@@ -362,6 +363,9 @@ DUE_STATES: Mapping[State, Trigger] = {
     State.IMPORTARTWORK: Trigger.IMPORT_ARTWORK,
 }
 """States that always have work to do, and the trigger that ends it."""
+
+FAILURE_STATES: tuple[State, ...] = tuple(dict.fromkeys(r.dest for r in ROWS if r.kind is Kind.FAILURE and r.dest))
+"""States in which an upload waits for somebody to mend something."""
 
 
 class Facts(Protocol):

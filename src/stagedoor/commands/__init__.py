@@ -5,16 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from ..lifecycle import State
-
-__all__ = ["FAILED", "FAILURES", "FINE", "IN_USE", "NOT_FOUND", "READER_GONE", "USAGE", "WAITING", "Usual"]
+__all__ = ["FAILED", "FINE", "IN_USE", "NOT_FOUND", "READER_GONE", "USAGE", "WAITING", "Usual"]
 
 FINE, FAILED, USAGE, NOT_FOUND, IN_USE, WAITING, READER_GONE = 0, 1, 2, 3, 4, 5, 141
 """Exit codes, see `stagedoor.cli`."""
-FAILURES: Final = (State.UPLOADFAILED, State.INVALIDCONTENT, State.INTEGRATIONFAILED, State.IMPORTFAILED)
-"""States in which an upload waits for somebody to mend something."""
 
 
 class Usual(str):

@@ -19,11 +19,11 @@ from attrs import define
 from ..engine import Uploads
 from ..errors import ConfigurationError, Duplicate, UploadError
 from ..explain import count, duration
-from ..lifecycle import State, Trigger, due
+from ..lifecycle import FAILURE_STATES, State, Trigger, due
 from ..notices import Notice
 from ..protocols.offers import contenttype_of
 from ..tasks import Offer, UploadTask
-from . import FAILURES, FINE, WAITING, folder
+from . import FINE, WAITING, folder
 from .call import Call, a_pair, an_id
 from .change import Errand, changing, work_on
 from .desk import RemoteDesk
@@ -46,7 +46,7 @@ _DOING: Final[Mapping[State, str]] = {
     State.IMPORTARTWORK: "making the artwork",
     State.IMPORTCOMPLETE: "imported",
     State.REMOVE: "removing what was there",
-    **dict.fromkeys(FAILURES, "failed"),
+    **dict.fromkeys(FAILURE_STATES, "failed"),
 }
 
 
@@ -166,7 +166,7 @@ class _Bars:
             return
         if notice.message != notice.task.message:
             return  # a request was refused; whoever made it says so
-        if notice.message and notice.state not in FAILURES:
+        if notice.message and notice.state not in FAILURE_STATES:
             self.doing(name, f"tries again: {notice.message}")
         elif due(notice.task) is Trigger.INTEGRATE:
             self.doing(name, "putting it into the library")

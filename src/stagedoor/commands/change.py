@@ -13,11 +13,11 @@ from attrs import define
 
 from ..errors import ConfigurationError, StorageError, TaskNotFound, UploadError
 from ..explain import count, size
-from ..lifecycle import State, Trigger, due
+from ..lifecycle import FAILURE_STATES, State, Trigger, due
 from ..server.whereabouts import Whereabouts
 from ..tasks import JSON, Plan, UploadTask
 from ..worker import Worker
-from . import FAILED, FAILURES, FINE, WAITING
+from . import FAILED, FINE, WAITING
 from .call import Call, a_pair, sentence_of, status_of
 from .desk import Desk
 from .look import draw_plan, obstacles, plan_document, questions_of, value_of, whereabouts_of
@@ -132,7 +132,7 @@ class Errand:
         """Go from wherever the upload is to where it is wanted, or to where somebody has to say something."""
         old = uploads.get(self.uploadid).state
         task = self._arrived(work_on(uploads, self.uploadid, stop))
-        if task.state is old and old in FAILURES and (send is not None or old is not State.UPLOADFAILED):
+        if task.state is old and old in FAILURE_STATES and (send is not None or old is not State.UPLOADFAILED):
             uploads.retry(self.uploadid)  # it failed some other time; what fails now is the end
         while True:
             task = self._arrived(work_on(uploads, self.uploadid, stop))
@@ -265,7 +265,7 @@ def _retry(call: Call) -> int:
         task = work_on(uploads, errand.uploadid, stop)
         if task is None:
             raise TaskNotFound(errand.uploadid)
-        if task.state in FAILURES:
+        if task.state in FAILURE_STATES:
             return errand.end(FAILED, task.code, task.message or task.state.meaning)
         todo = {
             State.WAITFORCHUNK: "Send it again from the first byte: stagedoor add FILE.",

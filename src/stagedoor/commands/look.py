@@ -13,10 +13,10 @@ import attrs
 
 from ..errors import TaskNotFound, UploadError, WrongState
 from ..explain import Explanation, count, explain, moment, size, stamp
-from ..lifecycle import State, due
+from ..lifecycle import FAILURE_STATES, State, due
 from ..session import PLANNING_STATES, Session
 from ..tasks import JSON, Finding, Plan, UploadTask, answered, thaw, to_dict
-from . import FAILED, FAILURES, FINE, NOT_FOUND, WAITING
+from . import FAILED, FINE, NOT_FOUND, WAITING
 from .call import Call
 from .records import owner_of
 from .screen import Screen, ellipsis
@@ -28,7 +28,7 @@ _STYLES: Final[Mapping[State, str]] = {
     State.PREPROCESSED: "yellow",
     State.IMPORTCOMPLETE: "green",
     State.REMOVE: "dim",
-    **dict.fromkeys(FAILURES, "red"),
+    **dict.fromkeys(FAILURE_STATES, "red"),
 }
 
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import define, field
 
 from ..errors import ConfigurationError, UploadError
+from ..lifecycle import FAILURE_STATES
 from ..server.config import ServerConfig
 from ..server.whereabouts import look_up
-from . import FAILED, FAILURES, FINE, NOT_FOUND
+from . import FAILED, FINE, NOT_FOUND
 from .call import Call
 from .desk import api_key
 from .screen import safe
@@ -119,7 +120,7 @@ def _run(errand: _Errand, call: Call, client: Client, stop: Stop, bars: _Bars) -
         errand.done = done = client.upload(
             errand.path, call.options.type, dict(call.options.annotate), progress=progress
         )
-        failed = client.get(done.id).document if done.state in FAILURES else None
+        failed = client.get(done.id).document if done.state in FAILURE_STATES else None
     except Stopped as stopped:
         errand.status, errand.code = stopped.status, "stopped"
         errand.sentence = f"{errand.path}: Stopped. The same command again goes on."
