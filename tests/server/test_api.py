@@ -26,7 +26,7 @@ from stagedoor.server.api.routes import Param, accepts, parse_query
 from stagedoor.server.api.uploads import TRIGGERS
 from stagedoor.server.config import ServerConfig
 from stagedoor.server.security import Gate
-from stagedoor.tasks import JSON, Offer
+from stagedoor.tasks import Offer
 
 from .answering import answering
 from .serving import Served
@@ -139,13 +139,7 @@ def test_a_line_says_what_a_board_shows(house: House, served: Served) -> None:
 def test_a_line_has_the_names_that_the_content_brings_along(
     house: House, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guess: dict[str, JSON] = {
-        "artistname": "The Guessed",
-        "albumname": "From Tags",
-        "release": 1999,
-        "compilation": False,
-    }
-    found = Preprocessed(content={"guess": guess})
+    found = Preprocessed(content={"guess": {"artistname": "The Guessed", "albumname": "From Tags", "release": 1999}})
     monkeypatch.setattr(house.uploads.ports.contents["video"], "preprocess", lambda task, source: found)
     house.bring(State.PREPROCESSED, "one", annotations={"artistname": "The Said"})
     (line,) = served("GET", "/api/uploads").json["uploads"]
