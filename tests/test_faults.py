@@ -756,6 +756,32 @@ def test_two_integrations_at_once_for_one_destination(house: House) -> None:
     house.finish()
 
 
+def test_an_undo_brings_a_file_back_whose_upload_was_removed_before_it_was_on_record(house: House) -> None:
+    """What is being placed is not replaced: who is removed meanwhile takes it back, and it must not be elsewhere."""
+    house.bring(S.PREPROCESSED, "a", data=b"fine a")
+    house.bring(S.PREPROCESSED, "b", data=b"fine b")
+    house.uploads.annotate("b", {"answers.destination_exists": "replace"})
+    gate = house.gate()
+    house.after["music.place"] = gate
+    with house.threads() as pool:
+        first = pool.submit(house.uploads.integrate, "a")
+        gate.reached()  # the file is in the library, and on no record
+        house.after.clear()
+        house.uploads.remove("a")
+        with pytest.raises(StorageError, match="just putting its file"):
+            house.uploads.integrate("b")
+        gate.open()
+        wait_for([first], house.PATIENCE)
+    house.worker.drain(100)
+    assert [task.id for task in house.uploads.tasks()] == ["b"]
+    house.clock.forward(100)
+    house.worker.drain(100)
+    assert house.files("music") == {"Alpha/Beta.mp4": b"fine b"}
+    house.uploads.undo("b")
+    assert house.files("music") == {}
+    house.finish()
+
+
 def test_there_is_no_way_to_import_later_what_was_integrated_without(house: House) -> None:
     house.bring(S.INTEGRATED)
     house.restart()

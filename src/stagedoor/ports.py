@@ -360,9 +360,11 @@ class Tree(Protocol):
 
         With ``replace``, a regular file that has the name is moved into the upload's journal first, durably, from
         where `withdraw` and `remove` bring it back; ``PlacedFile.replaced`` is its SHA-256. It is never overwritten.
+        What another upload has placed and not settled is not replaced yet: it may be withdrawn, and nobody may bring
+        it back then.
 
         Raises:
-            Conflict: ``destination_exists``, somebody else's file has the name.
+            Conflict: ``destination_exists``, somebody else's file has the name; ``conflict``, it is not settled.
             DataLost: The bytes have not the ``sha256`` that is expected; nothing is visible.
             StorageError: It could not be done; nothing is visible.
         """

@@ -1375,6 +1375,8 @@ class LocalTree:
         if old is not None:
             if not old.is_file:
                 raise _taken(path)
+            if any(self._mine(other, path) is not None for other in self.unsettled() if other != uid):
+                raise _busy(path)
             self._make_hidden(uid + _KEPT)
             self._tell(kept, path)
             linked = _same(held, old)  # an attempt before this one got no further
@@ -1562,6 +1564,11 @@ def _note_of(name: str) -> str:
 def _parents(path: str) -> list[str]:
     parts = path.split("/")
     return ["/".join(parts[:i]) for i in range(1, len(parts))]
+
+
+def _busy(path: str) -> Conflict:
+    """What is not on record yet is nobody's to replace: it may be taken back, and must not be brought back then."""
+    return Conflict(f"Another upload is just putting its file {path} into the library.")
 
 
 def _changed(path: str) -> Conflict:

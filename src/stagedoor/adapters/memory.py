@@ -252,6 +252,8 @@ class MemoryTree:
                     raise Conflict(
                         f"There is a file {path} in the library already; it was not touched.", code="destination_exists"
                     )
+                if self._mine(self._owners.get(path, (uid,))[0], path):
+                    raise Conflict(f"Another upload is just putting its file {path} into the library.")
                 self._set_aside(uid, path)
                 self._replaced[uid, path] = self.files.pop(path)
             self.directories.update(_parents(path))

@@ -1155,12 +1155,36 @@ class TreeContract:
         tree.remove(_UID, [first], [])
         assert self.read(tree, "Artist/Name.mp4") == b"theirs"
 
+    def test_what_another_upload_has_not_settled_is_not_replaced(self, tree: Tree) -> None:
+        """It may be withdrawn, and would come back with the undo of who had replaced it."""
+        self.write(tree, "Artist/Name.mp4", b"theirs")
+        for replace in (False, True):
+            path = "Artist/Name.mp4" if replace else "Artist/New.mp4"
+            tree.place(_UID, path, io.BytesIO(b"first"), replace=replace)
+            for _ in range(2):
+                with pytest.raises(Conflict) as caught:
+                    self._replace(tree, path, data=b"second", uid=_OTHER_UID)
+                assert caught.value.code == "conflict"
+                assert self.read(tree, path) == b"first"
+                tree = self.reopen(tree)
+            tree.withdraw(_UID, [path], [])
+            second = self._replace(tree, path, data=b"second", uid=_OTHER_UID)
+            tree.settle(_OTHER_UID)
+            tree.remove(_OTHER_UID, [second], [])
+            tree.settle(_OTHER_UID)
+            assert self.read(tree, path) == (b"theirs" if replace else None)
+
     def test_of_many_that_replace_a_file_each_keeps_what_it_found(self, tree: Tree) -> None:
         """One after the other, in whatever order: no file is lost, and the name is never free for the next one."""
         self.write(tree, "Artist/Name.mp4", b"theirs")
 
         def work(number: int) -> PlacedFile:
-            return self._replace(tree, data=b"%d" % number, uid=f"{number:032x}")
+            uid = f"{number:032x}"
+            while True:
+                with suppress(Conflict):  # it is not settled, so that somebody else has to wait
+                    placed = self._replace(tree, data=b"%d" % number, uid=uid)
+                    tree.settle(uid)
+                    return placed
 
         placed = _parallel(work)
         data = self.read(tree, "Artist/Name.mp4")
