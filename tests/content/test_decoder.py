@@ -105,10 +105,24 @@ def test_a_child_can_do_nothing_but_compute(decoder: Decoder, tmp_path: Path) ->
         arguments = {"directory": str(tmp_path), "file": str(file), "port": server.getsockname()[1]}
         results = dict(decoder.run("attempts", on_disk(given), arguments).document)
     assert {name: result for name, result in results.items() if not result.startswith("refused")} == {}
-    assert len(results) > 20
+    assert len(results) > 50
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "input"]
     assert file.read_bytes() == b"kept"
     assert given.read_bytes() == b"input"
+    works(decoder)
+
+
+def test_what_a_child_can_do_all_the_same_is_what_the_manual_says(decoder: Decoder, tmp_path: Path) -> None:
+    """Who closes one of these doors takes its line out of "What a hostile decoder can still do"."""
+    given = tmp_path / "input"
+    given.write_bytes(b"an earlier upload")
+    pid = works(decoder)
+    first = decoder.run("keep", on_disk(given), {"path": str(given)}).document
+    assert first == {"exists": True, "size": 17, "kept": None}
+    given.unlink()
+    second = decoder.run("keep", of(b"a later one"), {"path": str(given)}).document
+    assert second == {"exists": False, "size": 0, "kept": "an earlier upload"}
+    assert decoder.pids() == (pid,)
 
 
 def test_a_child_gets_nothing_from_its_surroundings(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -595,6 +609,40 @@ def test_time_is_for_the_child_and_not_for_the_reader(decoder: Decoder, monkeypa
         for _ in frames:
             hours += 1
     assert hours == 10
+
+
+@pytest.mark.parametrize(
+    ("frame", "taken"), [({"a": 1}, 3), ({"passed": 0}, 3), ({"passed": True}, 3), ({"passed": 100 << 20}, 20)]
+)
+def test_a_stream_that_is_always_just_in_time(
+    decoder: Decoder, monkeypatch: pytest.MonkeyPatch, frame: Mapping[str, int], taken: int
+) -> None:
+    """Each frame takes 100 seconds of the 300, and more are left only for what was brought."""
+    read, clock, late, found = module._Child.frame, time.monotonic, 0, 0
+
+    def slow(child: module._Child, seconds: float) -> tuple[Mapping[str, Any] | bytes, bool]:
+        nonlocal late
+        said = read(child, seconds)
+        late += 100
+        return said
+
+    def read_all() -> None:
+        nonlocal found
+        with decoder.stream("frames", of(b""), {"frames": [frame] * 20}) as frames:
+            for _ in frames:
+                found += 1
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module._Child, "frame", slow)
+        patched.setattr(time, "monotonic", lambda: clock() + late)
+        if taken == 20:
+            read_all()
+        else:
+            with pytest.raises(ContentRejected) as caught:
+                read_all()
+            assert caught.value.code == "decoder_timeout"
+    assert found == taken
+    works(decoder)
 
 
 def test_processor_time_anew() -> None:

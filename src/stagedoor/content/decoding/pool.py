@@ -47,6 +47,8 @@ _MAX_DOCUMENT: Final = 1 << 22
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _MAX_FRAME: Final = 1 << 20
 _FRAME: Final = struct.Struct(">cI")
+_PACE: Final = 1 << 20
+"""Bytes a second that a stream has to bring, or to pass over, on top of the time that a request has."""
 
 
 @frozen(kw_only=True)
@@ -274,7 +276,6 @@ class _Child:
             _Gone, _Late, _Nonsense: As `ask`.
         """
         deadline = time.monotonic() + seconds
-        self._socket.settimeout(seconds)
         kind, length = _FRAME.unpack(self._read(_FRAME.size, deadline))
         if length > _MAX_FRAME or kind not in (b"B", b"D", b"E"):
             raise _Nonsense(f"a frame {kind!r} of {length} bytes")
@@ -458,8 +459,8 @@ class Decoder:
 
         The child waits while nobody asks for the next bit. It has a place of its own in the pool: other requests may
         be made meanwhile, also by the one who reads; but no second stream inside the first, which could wait for
-        itself. Whoever leaves before the end has the child ended. `close` waits until the readers have left, so it
-        is for another thread.
+        itself. The child has the time of a request in all, and a second more for each MiB. Whoever leaves before the
+        end has the child ended. `close` waits until the readers have left, so it is for another thread.
 
         Args:
             operation: Name in the child's table of streams.
@@ -481,14 +482,20 @@ class Decoder:
                 frames.close()  # the child may be another's from here on
 
     def _frames(self, child: _Child, operation: str) -> Generator[Mapping[str, Any] | bytes, None, None]:
+        left = self.limits.seconds
         while True:
+            asked = time.monotonic()
             with self._judged(child, operation):
-                frame, last = child.frame(self.limits.seconds)
+                frame, last = child.frame(min(left, self.limits.seconds))
+            left -= time.monotonic() - asked
             if last:
                 assert not isinstance(frame, bytes)
                 self._check(child, operation, frame)
                 child.good = True
                 return
+            passed = len(frame) if isinstance(frame, bytes) else frame.get("passed", 0)
+            if type(passed) is int:  # whether it can be true, the reader knows
+                left += max(0, passed) / _PACE
             yield frame
 
     @contextlib.contextmanager

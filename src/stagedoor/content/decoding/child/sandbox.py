@@ -20,8 +20,9 @@ _LANDLOCK_NET = {4: 0b11}
 _LANDLOCK_SCOPE = {6: 0b11}
 
 # What a decoder never needs and Landlock does not govern: processes and threads, signals, sockets (UDP!), other
-# processes' memory and limits, attributes of files that are open, and the kernel's larger surfaces. A list of
-# what is denied and not of what is allowed: what libc calls for malloc or a clock differs from version to version.
+# processes' memory and limits, attributes and locks of files that are open, memory and queues that would outlive it,
+# writing out the disks of the whole machine, and the kernel's larger surfaces. A list of what is denied and not of
+# what is allowed: what libc calls for malloc or a clock differs from version to version.
 _DENIED: dict[str, tuple[int, tuple[int, ...]]] = {
     "x86_64": (
         0xC000003E,
@@ -33,8 +34,13 @@ _DENIED: dict[str, tuple[int, tuple[int, ...]]] = {
             160, 302, 141, 142, 144, 203, 251, 256, 279, 314,  # limits, priorities, affinity, pages of others
             90, 91, 92, 93, 94, 132, 235, 260, 261, 268, 280, 452,  # chmod, chown, times
             188, 189, 190, 197, 198, 199,  # extended attributes
+            73,  # flock
+            29, 30, 31, 67, 64, 65, 66, 220, 68, 69, 70, 71,  # shm*, sem*, msg*
+            240, 241, 242, 243, 244, 245,  # mq_*
+            162, 306, 74, 75, 277,  # sync, syncfs, fsync, fdatasync, sync_file_range
+            253, 254, 294, 300,  # inotify, fanotify
             155, 161, 165, 166, 272, 308, 303, 304,  # mounts, namespaces, file handles
-            167, 168, 169, 175, 176, 246, 313,  # swap, reboot, modules
+            103, 135, 154, 167, 168, 169, 175, 176, 206, 246, 313,  # log, personality, swap, reboot, modules, AIO
             248, 249, 250, 298, 319, 321, 323, 425, 426, 427,  # keys, perf, memfd, bpf, userfaultfd, io_uring
         ),
     ),
@@ -48,12 +54,29 @@ _DENIED: dict[str, tuple[int, tuple[int, ...]]] = {
             164, 261, 118, 119, 122, 140, 30, 238, 239, 274,
             52, 53, 54, 55, 88, 452,
             5, 6, 7, 14, 15, 16,
+            32,
+            194, 195, 196, 197, 190, 191, 192, 193, 186, 187, 188, 189,
+            180, 181, 182, 183, 184, 185,
+            81, 267, 82, 83, 84,
+            26, 27, 262,
             39, 40, 41, 51, 97, 268, 264, 265,
-            104, 105, 106, 142, 224, 225, 273,
+            0, 92, 104, 105, 106, 116, 142, 224, 225, 273,
             217, 218, 219, 241, 279, 280, 282, 425, 426, 427,
         ),
     ),
 }  # fmt: skip
+
+# Calls of which some forms are needed, with the number of the argument that tells them and what it may be. What is
+# open is open for the parent, too: an owner would have the kernel send the parent signals, a lease would keep it
+# waiting for its own file, attributes would stay. Without prctl the signal of the parent's end cannot be given up.
+_FORMS: dict[str, tuple[tuple[int, int, tuple[int, ...]], ...]] = {
+    machine: (
+        (fcntl, 1, (0, 1, 2, 3, 1030)),  # F_DUPFD F_GETFD F_SETFD F_GETFL F_DUPFD_CLOEXEC
+        (ioctl, 1, (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)),  # TCGETS FIONREAD FIONBIO FIONCLEX FIOCLEX
+        (prctl, 0, (15, 16)),  # PR_SET_NAME PR_GET_NAME
+    )
+    for machine, fcntl, ioctl, prctl in (("x86_64", 72, 16, 157), ("aarch64", 25, 29, 167))
+}
 
 
 @functools.cache
@@ -94,17 +117,24 @@ def _landlock() -> int:
 
 
 def _seccomp() -> bool:
-    """Refuse the system calls of `_DENIED` with ``EPERM``, and kill on those of another architecture."""
-    if platform.machine() not in _DENIED or sys.maxsize < 2**32:
+    """Refuse what `_DENIED` and `_FORMS` do not allow with ``EPERM``, and kill on calls of another architecture."""
+    machine = platform.machine()
+    if machine not in _DENIED or sys.maxsize < 2**32:
         return False
-    architecture, denied = _DENIED[platform.machine()]
+    architecture, denied = _DENIED[machine]
     load, equal, at_least, answer = 0x20, 0x15, 0x35, 0x06
     kill, refuse, allow = 0x80000000, 0x00050000 | 1, 0x7FFF0000
     program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (answer, 0, 0, kill), (load, 0, 0, 0)]
     # The x32 calls of x86-64 have numbers of their own; other architectures have none so high.
-    program.append((at_least, len(denied) + 1, 0, 0x40000000))
-    program += [(equal, len(denied) - index, 0, number) for index, number in enumerate(denied)]
-    program += [(answer, 0, 0, allow), (answer, 0, 0, refuse)]
+    program += [(at_least, 0, 1, 0x40000000), (answer, 0, 0, refuse)]
+    for number in denied:
+        program += [(equal, 0, 1, number), (answer, 0, 0, refuse)]
+    for number, argument, words in _FORMS[machine]:
+        # Of these arguments the kernel looks at the lower half, which comes first in memory.
+        program += [(equal, 0, len(words) + 3, number), (load, 0, 0, 16 + 8 * argument)]
+        program += [(equal, len(words) - index, 0, word) for index, word in enumerate(words)]
+        program += [(answer, 0, 0, refuse), (answer, 0, 0, allow)]
+    program.append((answer, 0, 0, allow))
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
     header = ctypes.create_string_buffer(struct.pack("@HP", len(program), ctypes.addressof(code)))
     return prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(header))
@@ -120,7 +150,7 @@ def confine(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Lock this process in, for good.
 
     Returns:
-        What is in force; `stagedoor.content.decoder.Sandbox` explains the keys.
+        What is in force; `stagedoor.content.decoding.Sandbox` explains the keys.
     """
     limits = {
         resource.RLIMIT_AS: configuration["memory"],
