@@ -25,6 +25,7 @@ from attrs import frozen
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench.boxes import Box
 from bench.proofs_crash import faults, full, kills, shutdown
 from bench.proofs_search import fuzz, schedules
 from bench.soak import soak
@@ -32,19 +33,6 @@ from stagedoor.testing.power import LIVES, Campaign, Depth, Found
 
 REPORT: Final = Path(".cache/proof/report.json")
 MINUTE: Final = 60.0
-
-
-@frozen
-class Box:
-    """How long a campaign may take, and where it says how far it is."""
-
-    seconds: float
-    began: float
-    say: Callable[[str], None]
-
-    @property
-    def left(self) -> float:
-        return self.seconds - (time.monotonic() - self.began)
 
 
 @frozen
@@ -102,7 +90,7 @@ PROOFS: Final[Sequence[Proof]] = (
     Proof("full", "too little room for bytes, for files, and for the length of a file", 5, full),
     Proof("kills", "the server, killed under its clients", 15, kills),
     Proof("schedules", "clients, workers and timers, in orders that seeds decide", 30, schedules),
-    Proof("soak", "a hundred clients behind a bad line", 15, lambda box: soak(box.left, box.say)),
+    Proof("soak", "a hundred clients behind a bad line", 15, soak),
     Proof("fuzz", "whatever parses what strangers send, under Atheris", 80, fuzz),
 )
 

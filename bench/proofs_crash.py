@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
@@ -16,15 +16,7 @@ from stagedoor.testing.kernel import Ext4Image, Injection, SmallDisk
 from stagedoor.testing.kills import CLIENTS, kill_server
 from stagedoor.testing.trials import Faults, Full, Shutdowns, Tally
 
-
-class Box(Protocol):
-    """See `proof.Box`."""
-
-    @property
-    def left(self) -> float: ...
-
-    @property
-    def say(self) -> Callable[[str], None]: ...
+from .boxes import Box
 
 
 def _figures(found: Tally, **more: object) -> Mapping[str, Any]:

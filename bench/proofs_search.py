@@ -10,28 +10,20 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from stagedoor.lifecycle import ROWS
 from stagedoor.testing.fuzzing import TARGETS, Target
 from stagedoor.testing.schedules import Found, plays
 
+from .boxes import Box
+
 _BATCH: Final = 50
 _RUNS: Final = 5_000_000
 """Executions of a target; then the next one has its turn."""
-
-
-class Box(Protocol):
-    """See `proof.Box`."""
-
-    @property
-    def left(self) -> float: ...
-
-    @property
-    def say(self) -> Callable[[str], None]: ...
 
 
 # ── schedules ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -54,7 +46,8 @@ def schedules(box: Box) -> Mapping[str, Any]:
             done, jobs = wait(jobs, return_when=FIRST_COMPLETED)
             for job in done:
                 found.add(job.result())
-            box.say(f"{found.seeds:,} seeds, {found.steps:,} pauses, {len(found.wrong)} wrong")
+            last = found.wrong[-1].partition("\n")[0] if found.wrong else "nothing wrong"
+            box.say(f"{found.seeds:,} seeds, {found.steps:,} pauses, {len(found.wrong)} wrong; {last}")
         for job in jobs:
             job.cancel()
     never = sorted({row.id for row in ROWS} - set(found.rows))

@@ -19,7 +19,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias
 
 from attrs import define, field, frozen
@@ -82,9 +81,7 @@ class _Mounted:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def unmount(self) -> None:
@@ -313,9 +310,7 @@ class traced:  # noqa: N801  # it is used as a function is
             return False
         return "\nTracerPid:\t0\n" not in status
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self._stop()
 
     def _stop(self) -> None:

@@ -22,7 +22,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 
 from attrs import define, evolve, field, frozen
 
@@ -34,16 +34,15 @@ from ..errors import Refused, UploadError
 from ..library.memory import NullLibrary
 from ..lifecycle import Row, State, Trigger, due
 from ..notices import Notice
-from ..ports import Buffer, Entry
+from ..ports import Entry
 from ..tasks import Offer, UploadTask
 from ..verify import replay
-from .disk import POLICIES, Crash, Decisions, SimulatedDisk, WatchedDisk, When
+from .disk import POLICIES, Crash, Decisions, FuseDisk, SimulatedDisk, When
 from .worlds import CONTENTS, SETTINGS
 
-__all__ = ["LIVES", "Campaign", "Depth", "Found", "Life", "Step", "Wrong", "campaign"]
+__all__ = ["LIVES", "Campaign", "Depth", "Found", "Life", "Step", "Wrong"]
 
 S = State
-T = TypeVar("T")
 _NOW: Final = 1_000_000.0
 _ROOTS: Final = ("music", "artwork")
 _ROUNDS: Final = 40
@@ -331,40 +330,6 @@ class _Ledger(NullLibrary):
         self.paths.pop(uid, None)
 
 
-class _Cut(WatchedDisk):
-    """Ends the process at a file call, and counts them.
-
-    Args:
-        inner: Who does the work.
-        at: At which call; 0 never.
-        when: Whether it has its effect.
-    """
-
-    def __init__(self, inner: Disk, at: int = 0, when: When = "before") -> None:
-        super().__init__(inner)
-        self.at, self.when = at, when
-        self.methods: list[str] = []
-        self.dead = False
-
-    def write_at(self, fd: int, data: Buffer, offset: int) -> None:
-        """See `Disk.write_at`."""
-        if len(self.methods) + 1 == self.at and self.when == "torn":
-            self.inner.write_at(fd, memoryview(data).cast("B")[: len(data) // 2], offset)
-        super().write_at(fd, data, offset)
-
-    def _call(self, method: str, do: Callable[[], T], instead: T) -> T:
-        if self.dead:
-            raise Crash
-        self.methods.append(method)
-        if len(self.methods) == self.at:
-            self.dead = True
-            if self.when == "after":
-                with suppress(OSError):
-                    do()
-            raise Crash
-        return do()
-
-
 class _House:
     """The engine on a disk, and what was told."""
 
@@ -474,7 +439,7 @@ class _Record:
 
 def _live(life: Life) -> _Record:
     record, disk = _Record(), _empty(life)
-    cut, library = _Cut(disk), _Ledger()
+    cut, library = FuseDisk(disk), _Ledger()
     house = _House(cut, library, _names())
     house.open()
 
@@ -490,7 +455,7 @@ def _live(life: Life) -> _Record:
         look()
         before, after = record.views[-2:]
         record.versions.append([*before.tasks.values(), *house.versions, *after.tasks.values()])
-    record.methods = cut.methods
+    record.methods = [call.method for call in cut.calls]
     ends = {uploadid: task.state for uploadid, task in record.views[-1].tasks.items()}
     _demand(ends == life.ends, f"{life.name} ends with {ends}")
     for view in record.views:
@@ -536,7 +501,7 @@ def _check(life: Life, record: _Record, moment: _Moment, house: _House, disk: Si
     view = _look(house, disk)
     before, versions, after = _between(life, record, moment.step)
     for uploadid in {*view.tasks, *before.tasks, *after.tasks}:
-        _check_upload(life, uploadid, view.tasks.get(uploadid), before, versions, after, moment)
+        _check_upload(uploadid, view.tasks.get(uploadid), before, versions, after, moment)
     # A name whose file is replaced, or brought back, may be free for a moment.
     kept = {key for key, data in before.library.items() if after.library.get(key) == data}
     for key, data in view.library.items():
@@ -557,7 +522,6 @@ def _between(life: Life, record: _Record, step: int) -> tuple[_View, Sequence[Up
 
 
 def _check_upload(
-    life: Life,
     uploadid: str,
     task: UploadTask | None,
     before: _View,
@@ -712,7 +676,7 @@ class Campaign:
 
     def _cut(self, at: int, when: When) -> None:
         disk, library = _empty(self.life), _Ledger()
-        house = _House(self._wrap(_Cut(disk, at, when)), library, _names())
+        house = _House(self._wrap(FuseDisk(disk, at=at, when=when)), library, _names())
         step = 0
         try:
             house.open()
@@ -763,7 +727,7 @@ class Campaign:
         if again and number % self.depth.recovery == 0:
             self._cut_recovery(moment, disk, where)
 
-    def _started(self, disk: SimulatedDisk, moment: _Moment, cut: _Cut | None = None) -> _House:
+    def _started(self, disk: SimulatedDisk, moment: _Moment, cut: FuseDisk | None = None) -> _House:
         ledger = _Ledger(moment.library.paths)
         house = _House(self._wrap(disk if cut is None else cut), ledger, _names(1_000), moment.now)
         house.open()
@@ -774,7 +738,7 @@ class Campaign:
             copy = disk.crash("all")
             when: When = "after" if at % 2 else "before"
             try:
-                self._started(copy, moment, _Cut(copy, at, when))
+                self._started(copy, moment, FuseDisk(copy, at=at, when=when))
                 return  # it was through before
             except Crash:
                 pass
@@ -789,17 +753,3 @@ class Campaign:
 
 LIVES: Final[Sequence[Life]] = tuple(_lives())
 """What is cut."""
-
-
-def campaign(names: Sequence[str] = (), depth: Depth | None = None) -> Found:
-    """Cut lives.
-
-    Args:
-        names: Which; all when none is said.
-        depth: How far to look.
-    """
-    found = Found()
-    for life in LIVES:
-        if not names or life.name in names:
-            found.add(Campaign(life, depth or Depth()).run())
-    return found

@@ -13,7 +13,6 @@ import resource
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from attrs import define, field
@@ -57,13 +56,6 @@ class Tally:
     late: int = 0
     unhurt: int = 0
     wrong: list[str] = field(factory=list)
-
-    def add(self, other: Tally) -> None:
-        """Take another one's in."""
-        for name in ("trials", "told", "recoveries", "finished", "died", "late", "unhurt"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.wrong += other.wrong
-        self.answered(code for code, count in other.errors.items() for _ in range(count))
 
     def answered(self, codes: Iterable[str]) -> None:
         """Errors of the engine."""
@@ -125,9 +117,7 @@ class Shutdowns(_Trial):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
