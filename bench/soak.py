@@ -27,6 +27,9 @@ from attrs import define, field
 
 from stagedoor.client import AsyncClient, Patience, RemoteError, Unreachable
 
+from .boxes import Box
+from .loads.machine import memory
+
 CLIENTS: Final = 100
 SIZES: Final = (4_000, 60_000, 400_000, 2_000_000)
 _KINDS: Final = ("fine", "fine", "cut", "cut", "late", "half", "slow", "deaf")
@@ -59,9 +62,7 @@ class BadLine:
         return f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        kind = (
-            "fine" if self.good else self.chance.choice(("fine", "fine", "cut", "cut", "late", "half", "slow", "deaf"))
-        )
+        kind = "fine" if self.good else self.chance.choice(_KINDS)
         self.met[kind] += 1
         budget = self.chance.randrange(200, 1_500_000) if kind in ("cut", "half", "deaf") else None
         try:
@@ -199,15 +200,12 @@ class Server:
         return cls(root, process, port)
 
     def look(self) -> Mapping[str, int]:
-        """What it holds: descriptors, threads, and KiB of memory of the process and its children apart."""
+        """What it holds: descriptors, threads, and KiB of memory; the decoders, which are not needed here, apart."""
         pid = self.process.pid
-        status = dict(
-            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":" in line
-        )
         return {
             "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
-            "threads": int(status["Threads"]),
-            "kib": int(status["VmRSS"].split()[0]),
+            "threads": len(os.listdir(f"/proc/{pid}/task")),
+            "kib": int(memory(pid, alone=True) * 1024),
         }
 
 
@@ -273,6 +271,9 @@ async def _run(root: Path, seconds: float, say: Callable[[str], None], seed: int
     early = [look["kib"] for at, look in samples if seconds * 0.3 < at <= seconds * 0.6]
     late = [look["kib"] for at, look in samples if seconds * 0.7 < at <= seconds]
     growth = (sum(late) / len(late)) / (sum(early) / len(early)) - 1 if early and late else 0.0
+    busy = max((look["threads"] for at, look in samples if at <= seconds * 0.6), default=before["threads"])
+    if after["threads"] > busy:  # threads of pools stay
+        wrong.append(f"threads: {busy} at work, {after['threads']} after")
     if growth > 0.1:
         wrong.append(f"memory grew by {growth:.0%} after the warm-up")
     if server.process.returncode:
@@ -281,7 +282,7 @@ async def _run(root: Path, seconds: float, say: Callable[[str], None], seed: int
     if "Traceback" in log:
         wrong.append("the server's log has a traceback: " + log[log.index("Traceback") :][:600])
     return {
-        "clients": CLIENTS, "files": crowd.arrived, "bytes": crowd.bytes, "vanished": crowd.vanished,
+        "clients": CLIENTS, "seed": seed, "files": crowd.arrived, "bytes": crowd.bytes, "vanished": crowd.vanished,
         "removed": crowd.removed, "heard": crowd.heard, "hashed_later": crowd.hashed_later,
         "connections": dict(line.met),
         "before": before, "after": after, "memory_growth": round(growth, 3),
@@ -289,10 +290,10 @@ async def _run(root: Path, seconds: float, say: Callable[[str], None], seed: int
     }  # fmt: skip
 
 
-def soak(seconds: float, say: Callable[[str], None], seed: int = 0) -> dict[str, Any]:
+def soak(box: Box) -> Mapping[str, Any]:
     """Run it; its figures, and what is ``wrong``."""
     root = Path(tempfile.mkdtemp(prefix="stagedoor-soak-"))
     try:
-        return asyncio.run(_run(root, seconds, say, seed))
+        return asyncio.run(_run(root, box.left, box.say, time.time_ns() % 1_000_000))
     finally:
         shutil.rmtree(root, ignore_errors=True)

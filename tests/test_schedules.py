@@ -267,25 +267,29 @@ def test_time_passes_when_nobody_can_go_on() -> None:
 
 
 def test_what_an_actor_raises_ends_the_run_and_the_others() -> None:
-    scheduler = Scheduler(2)
-    lock, left = scheduler.threads.RLock(), list[str]()
+    def run(seed: int) -> tuple[str, ...]:
+        scheduler = Scheduler(seed)
+        lock, heard = scheduler.threads.RLock(), list[str]()
 
-    def wait() -> None:
-        try:
-            with lock:
-                scheduler.block("nothing")
-        finally:
-            left.append("gone")
+        def wait() -> None:
+            heard.append("begun")
+            try:
+                with lock:
+                    scheduler.block("nothing")
+            finally:
+                heard.append("gone")
 
-    def fail() -> None:
-        scheduler.pause()
-        raise ValueError("this one")
+        def fail() -> None:
+            scheduler.pause()
+            raise ValueError("this one")
 
-    scheduler.spawn("wait", wait)
-    scheduler.spawn("fail", fail)
-    with pytest.raises(ValueError, match="this one"):
-        scheduler.run()
-    assert left in (["gone"], [])  # if it had begun
+        scheduler.spawn("wait", wait)
+        scheduler.spawn("fail", fail)
+        with pytest.raises(ValueError, match="this one"):
+            scheduler.run()
+        return tuple(heard)
+
+    assert {run(seed) for seed in range(20)} == {(), ("begun", "gone")}
 
 
 def test_locks_conditions_and_semaphores_do_what_threads_do() -> None:
