@@ -2,7 +2,7 @@
 
 ``pip install --group fuzz`` first. ``python bench/fuzz.py tags --runs 100000 --seconds 60`` keeps what it learns in
 ``.cache/fuzz/tags/corpus``, and puts what it finds beside it; ``python bench/fuzz.py tags --show FILE`` looks at such a
-file once more, without Atheris.
+file once more, without Atheris; the status is 1 when it takes too long.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(".cache/fuzz")
 SECONDS: Final = 5
-"""For one input."""
+"""For one input; by the clock under Atheris."""
 MEGABYTES: Final = 1024
 
 
@@ -32,10 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.show:
         from stagedoor.testing.fuzzing import TARGETS
 
-        print(
-            "taken" if {one.name: one for one in TARGETS}[options.name].look(options.show.read_bytes()) else "refused"
-        )
-        return 0
+        began = time.process_time()
+        taken = {one.name: one for one in TARGETS}[options.name].look(options.show.read_bytes())
+        took = time.process_time() - began
+        print(f"{'taken' if taken else 'refused'} after {took:.3f} s of processor time")
+        return int(took > SECONDS)
 
     import atheris
 
