@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait as wait_for
@@ -1121,5 +1123,18 @@ def test_a_refused_start_says_nothing_to_clients(tmp_path: Path) -> None:
         Uploads.open(tmp_path / "u", music=tmp_path / "m", durability="none", contents=[])
 
 
-# Faults that only a server on the network can have, and whose tests are there: no check of `Origin`; the right API key
-# in a log; hashing in the *event loop* (that the engine leaves it to the worker is tested above).
+# ── the list ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_manual_lists_these_tests_and_those_of_the_server() -> None:
+    here = Path(__file__).parent
+    table = (here.parent / "docs" / "durability.md").read_text("utf-8").partition("## The faults of the original")[2]
+    rows = [line for line in table.partition("\n## ")[0].splitlines() if line.startswith("| ")][2:]
+    told = [f"test_{name}" for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[2])]
+    tests = [
+        node.name
+        for path in (here / "test_faults.py", here / "server" / "test_faults.py")
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+    assert sorted(told) == sorted(set(tests) - {"test_the_manual_lists_these_tests_and_those_of_the_server"})
