@@ -1,5 +1,6 @@
 """The file calls, and the disks that fail: a simulated one must behave like the real one, but for what it forgets."""
 
+import ctypes
 import errno
 import os
 import random
@@ -7,11 +8,12 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from stagedoor.adapters.disk import Disk, DiskEntry, is_full, make_root, storage_errors
-from stagedoor.errors import StorageError, StorageFull
+from stagedoor.errors import StorageError, StorageFull, UploadError
 from stagedoor.testing.disk import POLICIES, SECTOR, CarelessDisk, Crash, FuseDisk, SimulatedDisk, WatchedDisk
 
 # ── errors ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -32,6 +34,25 @@ def test_other_errors_say_what_was_being_done(code: int, expected: str) -> None:
     assert failed.value.code == expected
     assert failed.value.sentence.startswith("Storing a chunk failed: ")
     assert isinstance(failed.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.EDQUOT, "There is no room for a new upload. Free some space; the upload then goes on."),
+        (errno.EMFILE, "A new upload failed: too many open files. Raise the limit (ulimit -n) and try again."),
+        (errno.ENFILE, "A new upload failed: too many open files. Raise the limit (ulimit -n) and try again."),
+        (errno.EIO, "A new upload failed: Input/output error."),
+        (None, "A new upload failed: Success."),
+    ],
+)
+def test_what_people_read_when_the_disk_fails(code: int | None, sentence: str) -> None:
+    error = OSError("no number") if code is None else OSError(code, "")
+    with pytest.raises(UploadError) as failed, storage_errors("a new upload"):
+        raise error
+    assert failed.value.sentence == sentence
+    assert failed.value.__cause__ is error
+    assert is_full(error) == isinstance(failed.value, StorageFull)
 
 
 def test_an_error_without_a_number_is_one_too() -> None:
@@ -275,6 +296,152 @@ def test_real_files_are_for_their_owner_to_write(tmp_path: Path) -> None:
     fd = disk.open(str(tmp_path / "f"))
     assert not os.get_inheritable(fd)
     disk.close(fd)
+
+
+def test_the_mode_of_real_files_is_ours_whatever_the_mask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        Disk().close(Disk().open(str(tmp_path / "f"), create=True))
+        Disk().mkdir(str(tmp_path / "d"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o755
+
+
+def test_real_errors_name_the_files_as_the_system_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other, pipe = str(tmp_path / "one"), str(tmp_path / "other"), str(tmp_path / "pipe")
+    os.mkdir(one)
+    os.mkdir(other)
+    os.mkfifo(pipe)
+
+    def said(call: Callable[[], object]) -> tuple[object, ...]:
+        try:
+            call()
+        except OSError as error:
+            return error.errno, error.strerror, error.filename, error.filename2
+        return ()
+
+    disk = Disk()
+    assert said(lambda: disk.open(one)) == (errno.EISDIR, "Is a directory", one, None)
+    assert said(lambda: disk.open(pipe)) == (errno.ENXIO, "No such device or address", pipe, None)
+    assert said(lambda: disk.rename_exclusive(one, other)) == (errno.EEXIST, "File exists", one, other)
+    missing = str(tmp_path / "missing")
+    assert said(lambda: disk.exchange(missing, one)) == (errno.ENOENT, "No such file or directory", missing, one)
+    monkeypatch.setattr(disk, "is_directory", lambda _: False)
+    assert said(lambda: make_root(disk, "/", sync=False)) == (errno.EIO, "Input/output error", "/", None)
+    fd = disk.open(str(tmp_path / "f"), create=True)
+    monkeypatch.setattr(os, "pwrite", lambda *_: 0)
+    assert said(lambda: disk.write_at(fd, b"x", 0)) == (errno.ENOSPC, "No space left on device", None, None)
+    disk.close(fd)
+
+
+class _Library:
+    """A C library with the calls that a test gives it."""
+
+    def __init__(self, **calls: Callable[..., int]) -> None:
+        self.__dict__.update(calls)
+
+
+def test_a_system_without_newer_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    synced: list[str] = []
+    monkeypatch.setattr("ctypes.CDLL", lambda name, use_errno: _Library())
+    monkeypatch.setattr(os, "sync", lambda: synced.append("all"))
+    disk = Disk()
+    disk.sync_all(str(tmp_path))
+    assert synced == ["all"]
+    assert not disk.exchange(str(tmp_path / "a"), str(tmp_path / "b"))
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSYS)) as unknown:
+        disk.rename_exclusive(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert unknown.value.errno == errno.ENOSYS
+    assert (tmp_path / "a").exists()
+
+
+def test_syncing_everything_asks_for_the_file_system_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answer = 0
+
+    def syncfs(fd: int) -> int:
+        asked.append(os.readlink(f"/proc/self/fd/{fd}"))
+        ctypes.set_errno(errno.EIO)
+        return answer
+
+    monkeypatch.setattr("ctypes.CDLL", lambda name, use_errno: _Library(syncfs=syncfs))
+    open_before = os.listdir("/proc/self/fd")
+    Disk().sync_all(str(tmp_path))
+    answer = -1
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)) as failed:
+        Disk().sync_all(str(tmp_path))
+    assert (failed.value.errno, failed.value.filename) == (errno.EIO, str(tmp_path))
+    assert asked == [str(tmp_path)] * 2
+    assert os.listdir("/proc/self/fd") == open_before
+
+
+def test_real_calls_leave_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, path = Disk(), str(tmp_path)
+    (tmp_path / "f").write_bytes(b"x")
+    before = os.listdir("/proc/self/fd")
+    disk.read(path + "/f")
+    disk.entries(path)
+    disk.sync_directory(path)
+    disk.sync_all(path)
+    with raises(errno.EISDIR):
+        disk.open(path)
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "")
+
+    for name, call in (
+        ("fsync", lambda: disk.sync_directory(path)),
+        ("read", lambda: disk.read(path + "/f")),
+        ("scandir", lambda: disk.entries(path)),
+    ):
+        with monkeypatch.context() as patch, raises(errno.EIO):
+            patch.setattr(os, name, fails)
+            call()
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_clone_is_asked_of_the_new_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int, int]] = []
+    monkeypatch.setattr("fcntl.ioctl", lambda *arguments: asked.append(arguments))
+    assert Disk().clone(7, 8)
+    assert asked == [(8, 0x40049409, 7)]  # FICLONE of linux/fs.h
+
+
+def test_the_room_is_what_an_ordinary_user_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = SimpleNamespace(f_bavail=3, f_frsize=5, f_bfree=7, f_bsize=11)
+    monkeypatch.setattr(os, "statvfs", lambda path: found if path == "/some/where" else None)
+    assert Disk().free("/some/where") == 15
+
+
+@pytest.mark.parametrize("size", [0, 1, 32_767, 32_768, 32_769, 65_536, 70_000])
+def test_files_are_read_in_blocks_to_their_end_or_the_limit(size: int, tmp_path: Path) -> None:
+    data = random.Random(size).randbytes(size)
+    (tmp_path / "f").write_bytes(data)
+    assert Disk().read(str(tmp_path / "f")) == data
+    for limit in (1, 32_767, 32_768, 32_769, 65_536):
+        assert Disk().read(str(tmp_path / "f"), limit) == data[:limit]
+
+
+def test_what_is_above_a_new_root_is_synced(tmp_path: Path) -> None:
+    synced: list[str] = []
+
+    class Noting(Disk):
+        def sync_directory(self, path: str) -> None:
+            synced.append(os.path.relpath(path, tmp_path))
+
+    make_root(Noting(), str(tmp_path / "a" / "b"), sync=True)
+    assert synced == ["..", ".", "a"]
+    synced.clear()
+    make_root(Noting(), str(tmp_path / "c" / "d"), sync=False)
+    make_root(Noting(), str(tmp_path / "a" / "b"), sync=False)
+    assert synced == []
+    make_root(Noting(), str(tmp_path / "a" / "b"), sync=True)  # whoever made it may have been killed before this
+    assert synced == ["a"]
 
 
 def test_a_short_write_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
