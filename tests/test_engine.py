@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import inspect
 import json
 import os
 import subprocess
@@ -18,12 +19,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import attrs
 import pytest
 
+from stagedoor import engine
 from stagedoor.adapters.inprocess import ThreadedBus
+from stagedoor.adapters.local import Durability
 from stagedoor.adapters.memory import MemoryBytes, MemoryTasks, MemoryTree
 from stagedoor.engine import Uploads
 from stagedoor.errors import (
     ConfigurationError,
     Conflict,
+    ContentRejected,
     DataLost,
     Duplicate,
     InUse,
@@ -34,6 +38,7 @@ from stagedoor.errors import (
     TooLarge,
     WrongState,
 )
+from stagedoor.library.catalogue import Catalogue
 from stagedoor.library.memory import MemoryLibrary
 from stagedoor.lifecycle import DUE_STATES, STORED_STATES, State, Trigger, ladders
 from stagedoor.notices import Notice, NoticeKind
@@ -396,6 +401,25 @@ class TestInitiate:
         closed.worker.drain(100)
         assert closed.uploads.initiate(closed.offer("two")).state is S.WAITFORCHUNK
 
+    def test_the_last_one_within_a_limit_is_fine(self, closed: House) -> None:
+        uploads = closed.open(max_unfinished=2)
+        closed.bring(S.WAITFORCHUNK)
+        closed.bring(S.WAITFORCHUNK, "two")
+        with closed.refused(TooLarge, "too_many_unfinished"):
+            uploads.initiate(closed.offer("three"))
+
+    def test_what_could_not_be_created_takes_no_room(self, closed: House) -> None:
+        uploads = closed.open(max_uploads=2, max_unfinished=2)
+        closed.before["bytes.create"] = fail(StorageError("The disk is tired."))
+        for _ in range(3):
+            with pytest.raises(StorageError):
+                uploads.initiate(closed.offer())
+        closed.before.clear()
+        closed.bring(S.WAITFORCHUNK)
+        closed.bring(S.WAITFORCHUNK, "two")
+        with closed.refused(TooLarge, "too_many_uploads"):
+            uploads.initiate(closed.offer("three"))
+
     def test_two_threads_do_not_get_past_a_limit_together(self, closed: House) -> None:
         uploads, gate = closed.open(max_uploads=1), closed.gate()
         turns, decided = iter([gate]), threading.Event()
@@ -649,6 +673,18 @@ class TestReceive:
         assert uploads.get("one").state is S.PREPROCESSED
         closed.finish()
 
+    def test_everybody_is_told_what_the_client_is_told(self, closed: House) -> None:
+        closed.disk = fuse = FuseDisk(error=OSError(errno.ENOSPC, ""), when="torn", only=("write_at",))
+        uploads = closed.open()
+        closed.bring(S.WAITFORCHUNK)
+        closed.notices.clear()
+        fuse.at = len(fuse.calls) + 1
+        with pytest.raises(StorageFull) as full:
+            uploads.receive("one", offset=0, data=b"fine")
+        assert [(n.message, n.code, n.task) for n in closed.notices] == [
+            (full.value.sentence, "storage_full", uploads.get("one"))
+        ]
+
     def test_a_broken_disk_is_a_failure_that_a_retry_mends(self, closed: House) -> None:
         closed.disk = fuse = FuseDisk(error=OSError(errno.EIO, ""), when="torn", only=("write_at",))
         uploads = closed.open()
@@ -792,6 +828,11 @@ class TestDeclare:
         task = house.uploads.declare("one", filesize=9)
         assert (task.state, task.revision) == (S.UPLOADCOMPLETE, 3)
         assert house.heard() == [(UPDATE, "waitforchunk", None), (UPDATE, "uploadcomplete", None)]
+
+    def test_a_length_that_is_reached_already_reads_nothing_again(self, house: House) -> None:
+        house.send(filesize=None)
+        house.before["bytes.open"] = fail(StorageError("Who wants to read?"))
+        assert house.uploads.declare("one", filesize=9).state is S.UPLOADCOMPLETE
 
     def test_after_a_restart_the_worker_completes(self, house: House) -> None:
         house.send(filesize=None)
@@ -1096,6 +1137,20 @@ class TestIntegrate:
         assert (task.state, task.code) == (S.INTEGRATIONFAILED, "destination_exists")
         assert house.files("music") == {"Alpha/Beta.mp4": b"older"}
 
+    def test_content_that_refuses_to_plan_says_why(self, closed: House) -> None:
+        class Refusing(PlainContent):
+            def plan(self, task: UploadTask, around: Surroundings) -> Plan:
+                raise ContentRejected("This one has no name.", code="nameless")
+
+        closed.open(contents=[Refusing()])
+        closed.bring(S.PREPROCESSED)
+        task = closed.uploads.integrate("one")
+        assert (task.state, task.message, task.code) == (S.INTEGRATIONFAILED, "This one has no name.", "nameless")
+        assert task.plan is not None
+        assert [(p.code, p.severity, p.sentence) for p in task.plan.problems] == [
+            ("nameless", "reject", "This one has no name.")
+        ]
+
     def test_all_files_or_none(self, closed: House) -> None:
         class Two(PlainContent):
             def plan(self, task: UploadTask, around: Surroundings) -> Plan:
@@ -1376,6 +1431,21 @@ class TestUndo:
                 gate.open()
             task = undo.result(house.PATIENCE)
         assert (task.state, task.annotations["mood"]) == (S.PREPROCESSED, "good")
+
+    def test_reads_each_file_once_to_answer_and_once_to_be_sure(self, house: House) -> None:
+        """Files are large: what was read before the lock was taken is not read again under it."""
+        house.bring(S.INTEGRATED)
+        checked: list[object] = []
+        house.before["music.check"] = lambda uid, file: checked.append(file.path)
+        with house.threads() as pool:
+            gate = house.gate()
+            house.before["library.forget"] = gate
+            undo = pool.submit(house.uploads.undo, "one")
+            gate.reached()
+            asked = len(checked)
+            gate.open()
+            assert undo.result(house.PATIENCE).state is S.PREPROCESSED
+        assert asked == 2
 
     def test_asked_for_twice_at_once_is_done_once_and_both_are_told(self, house: House) -> None:
         house.bring(S.IMPORTCOMPLETE)
@@ -2020,9 +2090,22 @@ class TestRecovery:
         house.worker.drain(100)
         task = house.uploads.get("one")
         assert (task.state, task.code) == (S.INVALIDCONTENT, "gave_up")
-        assert "Tried 3 times" in str(task.message)
+        assert task.message == "Tried 3 times. The server stopped each time before it was done."
         house.before.clear()
         house.finish()
+
+    def test_after_three_crashes_no_artwork_stays_that_nobody_knows(self, house: House) -> None:
+        house.bring(S.IMPORTARTWORK)
+        house.before["library.illustrate"] = fail(Crash())
+        for _ in range(3):
+            with pytest.raises(Crash):
+                house.worker.drain(100)
+            house.restart()
+        assert "Alpha/Beta/frame.jpg" in house.files("artwork")
+        house.worker.drain(100)
+        task = house.uploads.get("one")
+        assert (task.state, task.code) == (S.IMPORTFAILED, "gave_up")
+        assert house.files("artwork") == {}
 
     def test_somebody_elses_file_at_the_destination_is_not_adopted(self, house: House) -> None:
         house.bring(S.PREPROCESSED)
@@ -2115,6 +2198,48 @@ class TestOpen:
     def test_an_unknown_durability_is_said(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match="power, process or none"):
             Uploads.open(tmp_path, music=tmp_path, durability="maybe")  # type: ignore[arg-type]  # that is the point
+
+    @pytest.mark.parametrize("durability", ["power", "process", "none"])
+    def test_the_durability_is_that_of_every_part(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durability: Durability
+    ) -> None:
+        seen: list[tuple[str, object]] = []
+
+        def watch(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+            def made(*args: object, **kwargs: object) -> object:
+                bound = inspect.signature(real).bind(*args, **kwargs)
+                seen.append((name, bound.arguments["durability"]))
+                return real(*args, **kwargs)
+
+            return made
+
+        parts = ("LocalBytes", "LocalTasks", "LocalTree", "adopt_musicdb")
+        for name in parts:
+            monkeypatch.setattr(f"stagedoor.engine.{name}", watch(name, getattr(engine, name)))
+        opened: list[bool] = []
+        catalogue = Catalogue.open
+
+        def open_catalogue(path: str, *, durable: bool) -> Catalogue:
+            opened.append(durable)
+            return catalogue(path)
+
+        monkeypatch.setattr(Catalogue, "open", open_catalogue)
+        Uploads.open(tmp_path / "u", music=tmp_path / "m", durability=durability, contents=[]).close()
+        assert sorted(seen) == sorted((name, durability) for name in (*parts, "LocalTree"))
+        assert opened == [durability == "power"]
+
+    def test_built_in_content_is_named_and_ended_as_it_should(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[object] = []
+
+        def builtin(*, scheme: object, scratch: object) -> tuple[list[PlainContent], Callable[[], None]]:
+            asked.append((scheme, scratch))
+            return [PlainContent()], lambda: asked.append("ended")
+
+        monkeypatch.setattr("stagedoor.content.builtin", builtin)
+        Uploads.open(tmp_path / "u", music=tmp_path / "m", durability="none", naming="plain").close()
+        assert asked == [("plain", str(tmp_path / "u")), "ended"]
 
     def test_artwork_is_beside_the_uploads(self, tmp_path: Path) -> None:
         with open_in(tmp_path):

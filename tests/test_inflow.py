@@ -321,5 +321,6 @@ def test_a_length_that_comes_while_bytes_wait_for_their_checksum(house: House) -
     flow.write(DATA[:50])
     uploads.declare("one", filesize=100)
     assert uploads.get("one").offset == 0
-    with pytest.raises(errors.Refused):
+    with pytest.raises(errors.Refused) as refused:
         flow.write(b"x")
+    assert refused.value.code == "taken_over"

@@ -13,15 +13,16 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import orjson
 import pytest
 
 from stagedoor.adapters.disk import Disk
-from stagedoor.adapters.local import DirectoryLock, LocalBytes, LocalTasks, LocalTree, adopt_musicdb
+from stagedoor.adapters.local import DirectoryLock, LocalBytes, LocalTasks, LocalTree, _Place, adopt_musicdb
 from stagedoor.errors import ConfigurationError, Conflict, DataLost, InUse, StorageError
 from stagedoor.lifecycle import State
 from stagedoor.ports import ByteStore, TaskStore, Tree
@@ -394,9 +395,10 @@ def test_the_quarantine_is_emptied_of_what_came_before(tmp_path: Path) -> None:
     (quarantine / "100-old" / "deep" / "file").write_bytes(b"x")
     (quarantine / "100-old" / "link").symlink_to(tmp_path)
     (quarantine / "99-file").write_bytes(b"x")
+    (quarantine / "98-a-name-with-more").write_bytes(b"x")
     (quarantine / "200-new").write_bytes(b"x")
     (quarantine / "no time").write_bytes(b"x")
-    assert store.age_out(200.0) == 2
+    assert store.age_out(200.0) == 3
     assert {path.name for path in quarantine.iterdir()} == {"200-new", "no time"}
     assert (tmp_path / "data").is_dir()
 
@@ -412,6 +414,120 @@ def test_a_data_directory_that_is_a_link_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(tmp_path / "elsewhere")
         with pytest.raises(StorageError):
             adapter(str(tmp_path))
+
+
+def test_what_is_missing_and_what_is_there_twice_are_told_apart(tmp_path: Path) -> None:
+    store = LocalBytes(str(tmp_path), durability="none")
+    for key in (f"{1:032x}.0", f"{2:032x}.0"):
+        store.create(key, NAME)
+    store.release()
+    (tmp_path / "data" / f"{1:032x}.0" / NAME).unlink()
+    (tmp_path / "data" / f"{2:032x}.0" / FINAL).write_bytes(b"x")
+    assert LocalBytes(str(tmp_path), durability="none").recover(
+        {f"{number:032x}.0": State.WAITFORCHUNK for number in (1, 2, 3)}
+    ).lost == {
+        f"{1:032x}.0": f"The data of {1:032x}.0 is gone.",
+        f"{2:032x}.0": f"The data of {2:032x}.0 is not one file.",
+        f"{3:032x}.0": "The uploaded data is gone from the disk.",
+    }
+
+
+@pytest.mark.parametrize(
+    "busy", [{"users": 1}, {"doubtful": True}, {"tail": True}, {"sealed": True}, {"broken": True}, {"end": 1}], ids=str
+)
+def test_a_place_is_closed_in_between_when_nothing_of_it_is_in_memory_only(busy: dict[str, Any]) -> None:
+    assert _Place("name").idle
+    assert not _Place("name", **busy).idle
+
+
+class Unclosing(Disk):
+    """Closes, and says that it has not."""
+
+    def close(self, fd: int) -> None:
+        super().close(fd)
+        raise OSError(errno.EIO, "")
+
+
+def test_closing_tells_of_nothing_that_a_sync_has_not_told(tmp_path: Path) -> None:
+    store = LocalBytes(str(tmp_path), durability="none", disk=Unclosing())
+    before = os.listdir("/proc/self/fd")
+    store.create(KEY, NAME)
+    store.append(KEY, 0, b"data")
+    store.commit(KEY)
+    store.release()
+    assert store.size(KEY) == 4
+    store.release()
+    assert os.listdir("/proc/self/fd") == before
+
+
+# ── what people read when the disk fails ──────────────────────────────────────────────────────────────────────
+
+
+class Failing(Disk):
+    """Every call fails from now on, once it is told to; a name that is asked about is there."""
+
+    failing = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("failing", "__class__", "__dict__") or not object.__getattribute__(self, "failing"):
+            return object.__getattribute__(self, name)
+
+        def fails(*_: object, **__: object) -> None:
+            raise OSError(errno.EIO, "")
+
+        return fails
+
+
+def _with(store: LocalBytes, **changes: Any) -> LocalBytes:
+    """Something was written that is not on record."""
+    for name, value in changes.items():
+        setattr(store._places[KEY], name, value)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("call", "doing"),
+    [
+        (lambda store: store.create(f"{2:032x}.0", NAME), "A new upload"),
+        (lambda store: store.append(KEY, 4, b"x"), "Storing a chunk"),
+        (lambda store: _with(store, end=5).commit(KEY), "Storing a chunk"),
+        (lambda store: _with(store, tail=True).rollback(KEY), "Taking back a chunk"),
+        (lambda store: store.open(KEY).__enter__(), "Reading an upload"),
+        (lambda store: store.seal(KEY, FINAL), "Completing an upload"),
+        (lambda store: store.close(KEY), "Closing an upload"),
+        (lambda store: store.delete(KEY), "Deleting an upload"),
+        (lambda store: store.recover({}), "Recovering the uploads"),
+        (lambda store: (store.release(), store.size(KEY)), "Opening an upload"),
+        (lambda store: store.age_out(0), "Emptying the quarantine"),
+        (lambda store: store.free(), "Looking for room"),
+    ],
+    ids=[
+        "create",
+        "append",
+        "commit",
+        "rollback",
+        "open",
+        "seal",
+        "close",
+        "delete",
+        "recover",
+        "size",
+        "age out",
+        "free",
+    ],
+)
+def test_what_people_read_when_bytes_fail(tmp_path: Path, call: Callable[[LocalBytes], object], doing: str) -> None:
+    disk = Failing()
+    store = LocalBytes(str(tmp_path), durability="power", disk=disk)
+    store.create(KEY, NAME)
+    store.append(KEY, 0, b"data")
+    store.commit(KEY)
+    disk.failing = True
+    with pytest.raises(StorageError) as failed:
+        call(store)
+    assert failed.value.sentence == f"{doing} failed: Input/output error."
+    disk.failing = False
+    store.release()
 
 
 # ── tasks ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -498,6 +614,67 @@ def test_two_of_one_name_have_two_names_in_quarantine(tmp_path: Path) -> None:
         (tmp_path / "tasks" / "x").write_bytes(raw)
         store.recover()
     assert sorted(p.read_bytes() for p in (tmp_path / "quarantine").iterdir()) == [b"1", b"2", b"3"]
+
+
+def test_names_in_quarantine_have_the_time_in_front_and_a_number_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1234.9)
+    store = LocalTasks(str(tmp_path), durability="process")
+    for name in ("x", "x", "x", "ä" * 127, "z" * 250):
+        (tmp_path / "tasks" / name).write_bytes(b"")
+        [moved] = store.recover()
+        assert moved.startswith("quarantine/")
+    names = {path.name for path in (tmp_path / "quarantine").iterdir()}
+    assert names == {"1234-x", "1234-x.1", "1234-x.2", "1234-" + "ä" * 100, "1234-" + "z" * 200}
+    assert "It is not named like a task." in caplog.text
+
+
+def test_a_name_in_quarantine_is_cut_between_two_letters(tmp_path: Path) -> None:
+    store = LocalTasks(str(tmp_path), durability="process")
+    (tmp_path / "tasks" / ("a" + "ä" * 120)).write_bytes(b"")
+    [moved] = store.recover()
+    assert moved.endswith("-a" + "ä" * 99)
+
+
+def test_whatever_the_order_everything_is_read(tmp_path: Path) -> None:
+    """Temporary files, strangers and documents, in any order that a directory may have."""
+    store = LocalTasks(str(tmp_path), durability="process")
+    for number in range(40):
+        store.create(full_task(f"task{number}"))
+        (tmp_path / "tasks" / f".{number}.json.7f.tmp").write_bytes(b"torn")
+        (tmp_path / "tasks" / f"stranger{number}").write_bytes(b"")
+    store = LocalTasks(str(tmp_path), durability="process")
+    assert len(store.recover()) == 40
+    assert len(store.list()) == len(list((tmp_path / "tasks").iterdir())) == 40
+
+
+def test_a_second_task_of_one_id_is_a_conflict_that_names_it(tmp_path: Path) -> None:
+    store = LocalTasks(str(tmp_path), durability="process")
+    store.create(upload_task())
+    with pytest.raises(Conflict) as conflict:
+        store.create(upload_task())
+    assert conflict.value.sentence == "There is an upload 'one' already."
+
+
+@pytest.mark.parametrize(
+    ("call", "doing"),
+    [
+        (lambda store: store.create(upload_task("two")), "Recording a task"),
+        (lambda store: (store._cache.clear(), store.get("one")), "Reading a task"),
+        (lambda store: store.delete("one"), "Deleting a task"),
+        (lambda store: store.recover(), "Reading the tasks"),
+    ],
+    ids=["create", "get", "delete", "recover"],
+)
+def test_what_people_read_when_tasks_fail(tmp_path: Path, call: Callable[[LocalTasks], object], doing: str) -> None:
+    disk = Failing()
+    store = LocalTasks(str(tmp_path), durability="power", disk=disk)
+    store.create(upload_task())
+    disk.failing = True
+    with pytest.raises(StorageError) as failed:
+        call(store)
+    assert failed.value.sentence == f"{doing} failed: Input/output error."
 
 
 def test_temporary_files_are_deleted(tmp_path: Path) -> None:
@@ -801,6 +978,31 @@ def hold(root: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.parametrize(
+    ("call", "doing"),
+    [
+        (lambda tree, file: tree.exists("A/b"), "Looking into the music directory"),
+        (lambda tree, file: tree.settle(UID), "Cleaning the music directory"),
+        (lambda tree, file: tree.discard(UID), "Cleaning the music directory"),
+        (lambda tree, file: tree.unsettled(), "Looking into the music directory"),
+        (lambda tree, file: tree.kept(), "Looking into the music directory"),
+        (lambda tree, file: tree.withdraw(UID, ["A/b"], []), "Cleaning the music directory"),
+        (lambda tree, file: tree.check(UID, file), "Reading the music directory"),
+    ],
+    ids=["exists", "settle", "discard", "unsettled", "kept", "withdraw", "check"],
+)
+def test_what_people_read_when_the_library_fails(
+    tmp_path: Path, call: Callable[[LocalTree, PlacedFile], object], doing: str
+) -> None:
+    disk = Failing()
+    tree = LocalTree("music", str(tmp_path), "power", disk)
+    file = tree.place(UID, "A/b", io.BytesIO(b"data"), None)
+    disk.failing = True
+    with pytest.raises(StorageError) as failed:
+        call(tree, file)
+    assert failed.value.sentence == f"{doing} failed: Input/output error."
+
+
 def test_a_second_process_is_refused_at_once_and_told_who_has_it(tmp_path: Path) -> None:
     lock = DirectoryLock(str(tmp_path / "new" / "uploads"))
     with hold(tmp_path / "new" / "uploads") as second:
@@ -866,6 +1068,8 @@ def test_a_task_of_musicdb_is_taken_over_in_every_state(tmp_path: Path, state: S
     assert task.foreign["videofile"] == "/music/A/2001 - B.mp4"
     assert task.history[-1].trigger == "recover"
     assert (tmp_path / task.destinationpath).exists()
+    name = NAME if state is State.WAITFORCHUNK else f"video-{checksum}.mp4"
+    assert task.destinationpath == f"data/{task.key}/{name}"
     found = store.recover({task.key: state})
     assert not found.lost
     with store.open(task.key) as file:
