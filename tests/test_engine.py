@@ -1065,6 +1065,27 @@ class TestRequest:
         assert house.uploads.get("one").state is S.INTEGRATED
         assert house.files("music") == {"Alpha/Beta.mp4": house.DATA}
 
+    def test_again_keeps_the_reason_of_what_waits(self, house: House) -> None:
+        house.bring(S.PREPROCESSED)
+        house.before["music.place"] = fail(StorageError("The disk is tired.", code="tired"))
+        house.uploads.request("one")
+        house.worker.drain(100)
+        again = house.uploads.request("one", trigger_import=True)
+        assert (again.message, again.code, again.import_wanted) == ("The disk is tired.", "tired", True)
+
+    def test_after_one_that_was_given_up_forgets_its_reason(self, house: House) -> None:
+        house.bring(S.INTEGRATED)
+        house.before["music.remove"] = fail(StorageError("The disk is tired.", code="tired"))
+        with suppress(StorageError):
+            house.uploads.undo("one")
+        house.before.clear()
+        for _ in range(10):
+            house.clock.forward(DAY)
+            house.worker.drain(100)
+        assert house.uploads.get("one").state is S.PREPROCESSED
+        asked = house.uploads.request("one")
+        assert (asked.message, asked.code) == (None, None)
+
     def test_with_import_goes_to_the_end(self, house: House) -> None:
         house.bring(S.PREPROCESSED)
         house.uploads.request("one", trigger_import=True)
@@ -1150,6 +1171,38 @@ class TestIntegrate:
         assert [(p.code, p.severity, p.sentence) for p in task.plan.problems] == [
             ("nameless", "reject", "This one has no name.")
         ]
+
+    @pytest.mark.parametrize(
+        ("files", "code", "says"),
+        [
+            ((), "nothing_to_place", "There is nothing to put into the library."),
+            ((PlannedFile("music", "A/b", source="track 1"),), "cannot_produce", "video cannot make the file track 1."),
+        ],
+        ids=["no file", "a file that it cannot make"],
+    )
+    def test_a_plan_that_nobody_can_follow_leaves_nothing(
+        self, closed: House, files: tuple[PlannedFile, ...], code: str, says: str
+    ) -> None:
+        class Promising(PlainContent):
+            def plan(self, task: UploadTask, around: Surroundings) -> Plan:
+                return Plan(files)
+
+        closed.open(contents=[Promising()])
+        closed.bring(S.PREPROCESSED)
+        task = closed.uploads.integrate("one")
+        assert (task.state, task.code) == (S.INTEGRATIONFAILED, code)
+        assert says in str(task.message)
+        assert closed.files("music") == {}
+
+    def test_does_now_what_waits_for_its_next_attempt(self, house: House) -> None:
+        house.bring(S.PREPROCESSED)
+        house.before["music.place"] = fail(StorageError("The disk is tired."))
+        house.uploads.request("one")
+        house.worker.drain(100)
+        house.before.clear()
+        house.worker.drain(100)
+        assert house.uploads.get("one").state is S.PREPROCESSED
+        assert house.uploads.integrate("one").state is S.INTEGRATED
 
     def test_all_files_or_none(self, closed: House) -> None:
         class Two(PlainContent):

@@ -221,6 +221,9 @@ def test_a_file_is_no_directory(at: Place) -> None:
         at.disk.entries(at("f"))
     with raises(errno.EEXIST):
         at.disk.mkdir(at("f"))
+    for call in (at.disk.open_directory, at.disk.sync_directory):
+        with raises(errno.ENOTDIR):
+            call(at("f"))
     at.disk.mkdir(at("d"))
     with raises(errno.EISDIR):
         at.disk.open(at("d"))

@@ -771,6 +771,23 @@ def test_a_link_in_the_way_is_not_followed(tree: LocalTree, tmp_path: Path, path
     assert [p.name for p in outside.iterdir()] == ["Name.mp4"]
 
 
+def test_what_people_read_of_files_that_are_not_ours(tree: LocalTree, tmp_path: Path) -> None:
+    file = tree.place(UID, "A/b", io.BytesIO(b"data"), None)
+    with pytest.raises(Conflict) as taken:
+        tree.place(f"{2:032x}", "A/b", io.BytesIO(b"other"), None)
+    assert (taken.value.code, taken.value.sentence) == (
+        "destination_exists",
+        "There is a file A/b in the library already; it was not touched. Change the annotations, or remove the upload.",
+    )
+    (tmp_path / "Music" / "A" / "b").write_bytes(b"tagged")
+    with pytest.raises(Conflict) as changed:
+        tree.remove(UID, [file], [])
+    assert (changed.value.code, changed.value.sentence) == (
+        "changed_since",
+        "A/b has changed since it was placed; it is kept. Remove it by hand if it is not wanted.",
+    )
+
+
 def test_a_file_that_goes_while_it_is_looked_at_is_gone(tmp_path: Path) -> None:
     class Vanishing(Disk):
         def open(self, path: str, *, write: bool = False, create: bool = False) -> int:
@@ -1098,6 +1115,23 @@ def test_paths_in_a_task_of_musicdb_are_not_believed(tmp_path: Path, path: objec
     assert set(store.recover({line.key: line.state for line in tasks.list()}).lost) == {tasks.list()[0].key}
     assert (tmp_path / "secret").read_bytes() == b"secret"
     assert (root / "catalogue.sqlite").read_bytes() == b"secret"
+
+
+def test_what_is_taken_over_expires_where_the_retention_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_000.0)
+    (tmp_path / "tasks").mkdir()
+    states = {"rests": State.PREPROCESSED, "works": State.UPLOADCOMPLETE, "stays": State.INVALIDCONTENT}
+    for name, state in states.items():
+        document = musicdb_task(name, "ab" * 20, state)
+        (tmp_path / "tasks" / f"{name}.json").write_bytes(orjson.dumps(document))
+    keep = {State.PREPROCESSED: 50.0, State.UPLOADCOMPLETE: 50.0, State.INVALIDCONTENT: None}
+    assert adopt_musicdb(str(tmp_path), durability="none", retention=keep) == 3
+    assert not (tmp_path / ".adopting").exists()
+    tasks = LocalTasks(str(tmp_path), durability="none")
+    tasks.recover()
+    assert {line.id: line.deadline for line in tasks.list()} == {"rests": 1_050.0, "works": None, "stays": None}
 
 
 def test_a_link_with_the_name_of_an_upload_is_not_taken_over(tmp_path: Path) -> None:
