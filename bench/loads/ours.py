@@ -152,6 +152,7 @@ def musicdb(store: Path) -> Row:
     with PROCESS.running(store) as server:
         with Meter(server) as meter:
             seconds, _ = crowd.run(1, lambda _: sockets.send_musicdb(server.port, 0, size))
+        at_rest(server.pid)
         took, _ = beside(server, lambda: sockets.send_musicdb(server.port, size + 1, size), 100)
     return {
         "MB_s": size / seconds[0] / 1e6, "cpu_s_GB": meter.cpu / size * 1e9,
