@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -40,7 +41,7 @@ from stagedoor.errors import (
 )
 from stagedoor.library.catalogue import Catalogue
 from stagedoor.library.memory import MemoryLibrary
-from stagedoor.lifecycle import DUE_STATES, STORED_STATES, State, Trigger, ladders
+from stagedoor.lifecycle import DUE_STATES, ROWS, STORED_STATES, By, State, Trigger, ladders
 from stagedoor.notices import Notice, NoticeKind
 from stagedoor.ports import Buffer, Surroundings
 from stagedoor.settings import Settings
@@ -97,6 +98,21 @@ class TestEveryOperation:
             OPERATIONS[trigger](house.uploads)
         assert house.heard() == []
         assert house.took() == []
+
+    @pytest.mark.parametrize("state", STORED_STATES)
+    def test_a_refusal_says_where_it_would_be_possible_and_what_is_now(self, house: House, state: State) -> None:
+        house.bring(state)
+        now = sorted({row.trigger.value for row in ROWS if row.source is state and By.CLIENT in row.by})
+        for trigger, operation in OPERATIONS.items():
+            sources = sorted(row.source.value for row in ROWS if row.trigger is trigger)
+            if state in sources:
+                continue
+            with pytest.raises(WrongState) as caught:
+                operation(house.uploads)
+            assert caught.value.sentence == (
+                f"{trigger} is not possible in state {state}. It needs: {', '.join(sources)}. "
+                f"Possible now: {', '.join(now) or 'nothing'}."
+            )
 
     @pytest.mark.parametrize(
         ("trigger", "state"),
@@ -841,6 +857,12 @@ class TestDeclare:
         house.worker.drain(100)
         assert house.uploads.get("one").state is S.PREPROCESSED
 
+    def test_an_upload_whose_bytes_are_all_here_waits_for_nobody_and_does_not_expire(self, house: House) -> None:
+        house.send(filesize=None)
+        house.restart()
+        assert house.uploads.get("one").deadline is not None
+        assert house.uploads.declare("one", filesize=9).deadline is None
+
     def test_a_checksum_that_comes_late_is_checked(self, house: House) -> None:
         house.bring(S.WAITFORCHUNK, sha1=None)
         assert house.uploads.declare("one", sha1="A" * 40).sourcechecksum == "a" * 40
@@ -1500,6 +1522,27 @@ class TestUndo:
             assert undo.result(house.PATIENCE).state is S.PREPROCESSED
         assert asked == 2
 
+    def test_again_keeps_the_reason_of_what_waits(self, house: House) -> None:
+        house.bring(S.INTEGRATED)
+        house.before["music.remove"] = fail(StorageError("The disk is tired.", code="tired"))
+        with pytest.raises(StorageError):
+            house.uploads.undo("one")
+        reasons: list[object] = []
+        house.before["music.remove"] = lambda *_: reasons.append(house.uploads.get("one").message)
+        assert house.uploads.undo("one").state is S.PREPROCESSED
+        assert reasons == ["The disk is tired."]
+
+    def test_given_up_leaves_nothing_in_hiding(self, house: House) -> None:
+        house.bring(S.INTEGRATED)
+        house.before["library.forget"] = fail(StorageError("The disk is tired."))
+        with suppress(StorageError):
+            house.uploads.undo("one")
+        for _ in range(10):
+            house.clock.forward(DAY)
+            house.worker.drain(100)
+        assert house.uploads.get("one").wanted is None
+        assert not (house.root / "music" / ".stagedoor").exists()
+
     def test_asked_for_twice_at_once_is_done_once_and_both_are_told(self, house: House) -> None:
         house.bring(S.IMPORTCOMPLETE)
         gate, recorded = house.gate(), threading.Event()
@@ -1928,12 +1971,92 @@ class TestPerform:
         house.uploads.integrate("one")
         assert [f["path"] for f in seen[0]["plan"]["files"]] == ["Alpha/Beta.mp4"]
 
+    def test_forgets_why_completing_had_to_wait(self, house: House) -> None:
+        house.bring(S.WAITFORCHUNK)
+        house.before["bytes.seal"] = fail(StorageError("The disk is tired.", code="tired"))
+        house.uploads.receive("one", offset=0, data=house.DATA)
+        house.uploads.perform("one")
+        task = house.uploads.get("one")
+        assert (task.state, task.message, task.code) == (S.WAITFORCHUNK, "The disk is tired.", "tired")
+        house.before.clear()
+        house.clock.forward(DAY)
+        house.uploads.perform("one")
+        task = house.uploads.get("one")
+        assert (task.state, task.message, task.code, task.step) == (S.UPLOADCOMPLETE, None, None, None)
+
     def test_content_that_changed_on_the_disk_is_found(self, house: House) -> None:
         task = house.bring(S.UPLOADCOMPLETE)
         (house.root / "uploads" / task.destinationpath).write_bytes(b"fire film")
         house.uploads.perform("one")
         task = house.uploads.get("one")
         assert (task.state, task.code) == (S.INVALIDCONTENT, "data_lost")
+
+
+class Renaming(PlainContent):
+    """Finds another name for its picture when somebody has the first one."""
+
+    def plan(self, task: UploadTask, around: Surroundings) -> Plan:
+        plan = super().plan(task, around)
+        return attrs.evolve(plan, artwork=tuple(attrs.evolve(file, optional=True) for file in plan.artwork))
+
+    def renamed(self, plan: Plan, around: Surroundings) -> Plan:
+        (file,) = plan.artwork
+        free = next(
+            path for path in (f"Alpha/Beta/frame{n}.jpg" for n in range(9)) if not around.exists("artwork", path)
+        )
+        return attrs.evolve(plan, artwork=(attrs.evolve(file, path=free),))
+
+
+class TestNamesOfArtwork:
+    def make(self, house: House) -> Path:
+        house.open(contents=[Renaming()])
+        house.bring(S.STARTIMPORT)
+        return house.root / "artwork" / "Alpha" / "Beta" / "frame.jpg"
+
+    def finish(self, house: House, name: str) -> None:
+        house.clock.forward(DAY)
+        house.worker.drain(100)
+        task = house.uploads.get("one")
+        assert (task.state, task.message) == (S.IMPORTCOMPLETE, None)
+        assert [file.path for file in task.placed if file.root == "artwork"] == [f"Alpha/Beta/{name}"]
+        assert (house.root / "artwork" / "Alpha" / "Beta" / name).read_bytes().startswith(b"JPEG")
+
+    def test_that_is_free_is_kept(self, closed: House) -> None:
+        self.make(closed)
+        self.finish(closed, "frame.jpg")
+
+    def test_that_somebody_has_taken_since_is_left_to_him(self, closed: House) -> None:
+        picture = self.make(closed)
+        picture.parent.mkdir(parents=True)
+        picture.write_bytes(b"theirs")
+        self.finish(closed, "frame0.jpg")
+        assert picture.read_bytes() == b"theirs"
+
+    def test_that_somebody_takes_at_the_last_moment_is_left_to_him(self, closed: House) -> None:
+        picture = self.make(closed)
+
+        def take(*_: object) -> None:
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            picture.write_bytes(b"theirs")
+
+        closed.before["artwork.place"] = take
+        closed.worker.drain(100)
+        task = closed.uploads.get("one")
+        assert (task.state, task.code) == (S.IMPORTARTWORK, "name_taken")
+        assert task.message == "Somebody was faster with a name. Another one is looked for."
+        closed.before.clear()
+        self.finish(closed, "frame0.jpg")
+        assert picture.read_bytes() == b"theirs"
+
+    def test_that_an_attempt_has_taken_is_no_strangers(self, closed: House) -> None:
+        self.make(closed)
+        closed.before["library.illustrate"] = fail(Crash())
+        with pytest.raises(Crash):
+            closed.worker.drain(100)
+        closed.before.clear()
+        closed.restart(contents=[Renaming()])
+        self.finish(closed, "frame.jpg")
+        assert sorted(closed.files("artwork")) == ["Alpha/Beta/frame.jpg"]
 
 
 class TestExpire:
@@ -2131,6 +2254,16 @@ class TestRecovery:
         assert house.files("music") in ({}, {"Alpha/Beta.mp4": house.DATA})
         assert len(house.library.entries()) <= 1
         house.finish()
+
+    def test_data_that_is_lost_is_told_with_the_reason(self, house: House) -> None:
+        task = house.bring(S.WAITFORCHUNK)
+        shutil.rmtree(house.root / "uploads" / "data" / task.key)
+        house.restart()
+        task = house.uploads.get("one")
+        assert (task.state, task.message) == (
+            S.UPLOADFAILED,
+            "Data was lost. The uploaded data is gone from the disk.",
+        )
 
     def test_after_three_crashes_the_step_has_failed(self, house: House) -> None:
         house.bring(S.UPLOADCOMPLETE)

@@ -152,6 +152,31 @@ def test_nothing_beyond_the_end_is_stored(house: House) -> None:
     assert flow.commit().offset == len(DATA) - 1
 
 
+def test_who_sends_too_much_is_told_where_the_file_ends(house: House) -> None:
+    offered(house.uploads, size=100)
+    flow = house.uploads.inflow("one", offset=0)
+    flow.write(DATA[:60])
+    with pytest.raises(errors.TooLarge) as refused:
+        flow.write(DATA[:1000])
+    assert refused.value.sentence == (
+        "The bytes would end at 1,060, the file ends at 100. Send no more than was declared."
+    )
+    assert flow.offset == 60
+
+
+def test_settling_puts_on_record_what_came_and_goes_on(house: House) -> None:
+    offered(house.uploads)
+    assert house.uploads.settle("nobody") is None
+    flow = house.uploads.inflow("one", offset=0)
+    flow.write(DATA[:700])
+    assert house.uploads.get("one").offset == 0
+    settled = house.uploads.settle("one")
+    assert settled is not None
+    assert settled.offset == 700
+    flow.write(DATA[700:])
+    assert flow.commit().state is State.UPLOADCOMPLETE
+
+
 def test_removal_ends_it(house: House) -> None:
     offered(house.uploads)
     flow = house.uploads.inflow("one")

@@ -192,7 +192,9 @@ def test_the_same_bytes_replace_nothing(house: House) -> None:
     house.bring(S.IMPORTCOMPLETE, "a", data=b"fine a")
     before = library(house)
     ready(house, "b", data=b"fine a")
-    assert [p.code for p in house.uploads.plan("b").problems] == ["already_there", "nothing_to_place"]
+    problems = house.uploads.plan("b").problems
+    assert [p.code for p in problems] == ["already_there", "nothing_to_place"]
+    assert problems[1].sentence == "There is nothing to put into the library."
     task = house.uploads.integrate("b")
     assert (task.state, task.code) == (S.INTEGRATIONFAILED, "nothing_to_place")
     assert library(house) == before

@@ -376,6 +376,36 @@ def test_a_place_that_no_task_came_to_use_is_deleted_and_one_with_bytes_is_kept(
     assert list((tmp_path / "data").iterdir()) == []
 
 
+@pytest.mark.parametrize("what", ["file", "link", "directory link"])
+def test_what_has_the_name_of_a_place_is_deleted_and_not_what_it_leads_to(tmp_path: Path, what: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret")
+    store = LocalBytes(str(tmp_path), durability="process")
+    if what == "file":
+        (tmp_path / "data" / KEY).write_bytes(b"")
+    else:
+        (tmp_path / "data" / KEY).symlink_to(outside / "secret" if what == "link" else outside)
+    store.delete(KEY)
+    assert list((tmp_path / "data").iterdir()) == []
+    assert (outside / "secret").read_bytes() == b"secret"
+
+
+def test_too_many_open_files_at_a_write_is_the_disk(tmp_path: Path) -> None:
+    """Nothing was opened: to wait for descriptors would help nobody."""
+    fuse = FuseDisk(error=OSError(errno.EMFILE, ""), only=("write_at",))
+    store = LocalBytes(str(tmp_path), durability="process", disk=fuse)
+    store.create(KEY, NAME)
+    fuse.at = len(fuse.calls) + 1
+    with pytest.raises(StorageError) as failed:
+        store.append(KEY, 0, b"data")
+    assert (failed.value.code, failed.value.sentence) == (
+        "storage_error",
+        "Storing a chunk failed: Input/output error.",
+    )
+    store.release()
+
+
 def test_two_files_in_a_place_are_not_guessed_between(tmp_path: Path) -> None:
     store = LocalBytes(str(tmp_path), durability="process")
     store.create(KEY, NAME)
@@ -649,6 +679,34 @@ def test_whatever_the_order_everything_is_read(tmp_path: Path) -> None:
     assert len(store.list()) == len(list((tmp_path / "tasks").iterdir())) == 40
 
 
+def test_a_deletion_that_may_not_have_happened_can_be_asked_for_again(tmp_path: Path) -> None:
+    fuse = FuseDisk(error=OSError(errno.EIO, ""), only=("sync_directory",))
+    store = LocalTasks(str(tmp_path), durability="power", disk=fuse)
+    store.create(task := upload_task())
+    store.get("one")
+    fuse.at = len(fuse.calls) + 1
+    with pytest.raises(StorageError):
+        store.delete("one")
+    assert [line.id for line in store.list()] == ["one"]
+    assert store.get("one") == task
+    store.delete("one")
+    assert store.list() == []
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.EPERM])
+def test_a_document_that_cannot_be_read_today_stops_the_start(tmp_path: Path, code: int) -> None:
+    LocalTasks(str(tmp_path), durability="process").create(full_task())
+    fuse = FuseDisk(error=OSError(code, ""), only=("read",), at=1)
+    with pytest.raises(StorageError) as failed:
+        LocalTasks(str(tmp_path), durability="process", disk=fuse).recover()
+    assert failed.value.sentence == (
+        f"tasks/one.json cannot be read: {os.strerror(code)}. Mend the disk or the file's permissions, or move the "
+        "file away; its data then goes into quarantine."
+    )
+    assert not (tmp_path / "quarantine").exists()
+    assert (tmp_path / "tasks" / "one.json").exists()
+
+
 def test_a_second_task_of_one_id_is_a_conflict_that_names_it(tmp_path: Path) -> None:
     store = LocalTasks(str(tmp_path), durability="process")
     store.create(upload_task())
@@ -786,6 +844,16 @@ def test_what_people_read_of_files_that_are_not_ours(tree: LocalTree, tmp_path: 
         "changed_since",
         "A/b has changed since it was placed; it is kept. Remove it by hand if it is not wanted.",
     )
+
+
+def test_nothing_is_copied_for_a_name_that_is_taken(tree: LocalTree) -> None:
+    class Unread(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise AssertionError("it was read")
+
+    tree.place(UID, "A/b", io.BytesIO(b"data"), None)
+    with pytest.raises(Conflict):
+        tree.place(f"{2:032x}", "A/b", Unread(), None)
 
 
 def test_a_file_that_goes_while_it_is_looked_at_is_gone(tmp_path: Path) -> None:
@@ -1044,6 +1112,13 @@ def test_a_process_that_is_killed_gives_the_directory_free(tmp_path: Path) -> No
     assert (tmp_path / ".lock").exists()
 
 
+def test_the_number_of_an_earlier_process_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text("99999999999999999\n")
+    lock = DirectoryLock(str(tmp_path))
+    assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
+    lock.close()
+
+
 def test_a_second_one_in_this_process_is_refused_too(tmp_path: Path) -> None:
     lock = DirectoryLock(str(tmp_path))
     before = descriptors()
@@ -1115,6 +1190,38 @@ def test_paths_in_a_task_of_musicdb_are_not_believed(tmp_path: Path, path: objec
     assert set(store.recover({line.key: line.state for line in tasks.list()}).lost) == {tasks.list()[0].key}
     assert (tmp_path / "secret").read_bytes() == b"secret"
     assert (root / "catalogue.sqlite").read_bytes() == b"secret"
+
+
+def test_whatever_the_order_every_task_of_musicdb_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    raw = orjson.dumps(musicdb_task("one", "ab" * 20, State.PREPROCESSED))
+    for number in range(30):
+        document = musicdb_task(f"task{number}", "ab" * 20, State.PREPROCESSED)
+        (tmp_path / "tasks" / f"task{number}.json").write_bytes(orjson.dumps(document))
+        (tmp_path / "tasks" / f".task{number}.json").write_bytes(raw)
+        (tmp_path / "tasks" / f"note{number}").write_bytes(raw)
+        (tmp_path / "tasks" / f"torn{number}.json").write_bytes(raw[:-5])
+        (tmp_path / "tasks" / f"ours{number}.json").write_bytes(dump(full_task(f"ours{number}")))
+    assert adopt_musicdb(str(tmp_path), durability="none") == 30
+    assert (tmp_path / "tasks" / ".task0.json").read_bytes() == raw
+
+
+def test_a_file_of_musicdb_is_cut_to_what_was_told(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    document = musicdb_task("one", "ab" * 20, State.WAITFORCHUNK, filesize=6, offset=4)
+    (tmp_path / "tasks" / "one.json").write_bytes(orjson.dumps(document))
+    (tmp_path / f"video-{'ab' * 20}.MP4").write_bytes(b"data??")
+    assert adopt_musicdb(str(tmp_path), durability="none") == 1
+    [file] = tmp_path.glob("data/*/video-*")
+    assert file.read_bytes() == b"data"
+
+
+def test_what_people_read_when_a_takeover_fails(tmp_path: Path) -> None:
+    disk = Failing()
+    disk.failing = True
+    with pytest.raises(StorageError) as failed:
+        adopt_musicdb(str(tmp_path), durability="none", disk=disk)
+    assert failed.value.sentence == "Taking over the tasks of musicdb failed: Input/output error."
 
 
 def test_what_is_taken_over_expires_where_the_retention_says_so(
