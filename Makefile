@@ -66,6 +66,7 @@ campaign: $(READY) ## The model for minutes, on every set of adapters
 	@STAGEDOOR_EXAMPLES=3000 $(BIN)/python -m pytest tests/test_model.py -q
 
 proof: $(READY) ## The campaigns of docs/durability.md, for hours; python bench/proof.py --help has parts of it
+	-@$(BIN)/python -m pip install --quiet --group mutation
 	@$(BIN)/python bench/proof.py
 
 kills: $(READY) ## The real server killed 200 times under clients

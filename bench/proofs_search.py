@@ -1,8 +1,9 @@
-"""The campaigns of `proof` that search: for schedules that break a promise, and for bytes that break a parser."""
+"""The campaigns of `proof` that search: for bad schedules, for bytes that break a parser, for code without a test."""
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import multiprocessing
 import os
@@ -116,3 +117,27 @@ def _reason(said: str) -> str:
         if "Uncaught Python exception" in line:
             return lines[min(number + 1, len(lines) - 1)].strip()[:300]
     return next((line for line in reversed(lines) if "ERROR" in line), lines[-1] if lines else "nothing was said")[:300]
+
+
+# ── faults in our own code ────────────────────────────────────────────────────────────────────────────────────
+
+
+def mutation(box: Box) -> Mapping[str, Any]:
+    """Faults planted into the life cycle, the engine and the local adapters: which of them no test notices."""
+    if importlib.util.find_spec("mutmut") is None or importlib.util.find_spec("coverage") is None:
+        return {"skipped": "mutmut and coverage are not installed: pip install --group mutation"}
+    seed = time.time_ns() % 1_000_000
+    command = [sys.executable, str(Path(__file__).with_name("mutation.py")), "--seed", str(seed)]
+    with subprocess.Popen(
+        [*command, "--minutes", f"{box.left / 60:.2f}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        last = ""
+        for line in running.stderr:
+            last = line.strip()
+            box.say(last)
+        said = running.stdout.read()
+    if running.returncode:
+        return {"seed": seed, "wrong": [f"it ended with {running.returncode}: {last}"]}
+    return dict(json.loads(said))
