@@ -424,6 +424,16 @@ class TestInitiate:
         with closed.refused(TooLarge, "too_many_unfinished"):
             uploads.initiate(closed.offer("three"))
 
+    @pytest.mark.parametrize("floor", [91, 92])
+    def test_the_floor_itself_may_be_reached(self, closed: House, monkeypatch: pytest.MonkeyPatch, floor: int) -> None:
+        monkeypatch.setattr("stagedoor.adapters.local.LocalBytes.free", lambda _: 100)
+        uploads = closed.open(free_floor=floor)
+        if floor == 91:
+            assert uploads.initiate(closed.offer()).filesize == 9
+        else:
+            with closed.refused(StorageFull, "storage_full"):
+                uploads.initiate(closed.offer())
+
     def test_what_could_not_be_created_takes_no_room(self, closed: House) -> None:
         uploads = closed.open(max_uploads=2, max_unfinished=2)
         closed.before["bytes.create"] = fail(StorageError("The disk is tired."))
@@ -868,6 +878,13 @@ class TestDeclare:
         assert house.uploads.declare("one", sha1="A" * 40).sourcechecksum == "a" * 40
         assert house.uploads.receive("one", offset=0, data=house.DATA).code == "checksum_mismatch"
 
+    @pytest.mark.parametrize(("what", "value"), [("length", {"filesize": 8}), ("checksum", {"sha1": "1" * 40})])
+    def test_something_else_is_refused_by_name(self, house: House, what: str, value: dict[str, Any]) -> None:
+        house.bring(S.WAITFORCHUNK)
+        with pytest.raises(Refused) as refused:
+            house.uploads.declare("one", **value)
+        assert refused.value.sentence == f"The {what} is declared already and cannot change."
+
     def test_the_same_again_is_fine(self, house: House) -> None:
         task = house.bring(S.WAITFORCHUNK)
         again = house.uploads.declare("one", filesize=9, sha1=str(task.sourcechecksum).upper())
@@ -1272,6 +1289,16 @@ class TestIntegrate:
         house.after["music.place"] = look
         house.uploads.integrate("one")
         assert seen == []
+
+    def test_what_has_to_be_tried_again_is_told_with_reason_and_code(self, house: House) -> None:
+        house.bring(S.PREPROCESSED)
+        house.before["music.place"] = fail(StorageError("The disk is tired.", code="tired"))
+        with pytest.raises(StorageError) as waiting:
+            house.uploads.integrate("one")
+        assert (waiting.value.code, waiting.value.sentence) == (
+            "tired",
+            "It could not be done now and is tried again: The disk is tired.",
+        )
 
     def test_waits_for_the_worker_that_has_the_step(self, house: House) -> None:
         house.bring(S.PREPROCESSED)
@@ -1894,6 +1921,32 @@ class TestSubscribe:
         assert heard == list(range(2, 102))
 
 
+class TestNotices:
+    def test_name_their_upload_and_show_it(self, house: House) -> None:
+        house.bring(S.IMPORTCOMPLETE)
+        house.uploads.initiate(house.offer())
+        house.uploads.annotate("one", {"mood": "good"})
+        house.uploads.undo("one")
+        house.restart()
+        house.bring(S.UPLOADFAILED, "two")
+        house.uploads.retry("two")
+        house.uploads.receive("two", offset=0, data=b"fine")
+        house.restart()
+        house.uploads.initiate(house.offer("two", sha1=house.WRONG))
+        house.uploads.receive("two", offset=4, data=b" film")
+        assert {notice.uploadid for notice in house.notices} == {"one", "two"}
+        assert all(notice.task is not None and notice.task.id == notice.uploadid for notice in house.notices)
+
+    def test_ask_for_nothing_when_all_bytes_are_here(self, house: House) -> None:
+        house.bring(S.WAITFORCHUNK)
+        house.before["tasks.cas"] = fail(StorageError("The disk is tired."))
+        house.uploads.receive("one", offset=0, data=house.DATA)
+        house.before.clear()
+        house.notices.clear()
+        task = house.uploads.initiate(house.offer())
+        assert [(n.kind.value, n.uploadid, n.task) for n in house.notices] == [(UPDATE, "one", task)]
+
+
 class TestWait:
     def test_returns_at_once_when_the_upload_rests(self, house: House) -> None:
         assert house.uploads.wait("one") is None
@@ -2103,6 +2156,12 @@ class TestExpire:
         }
         assert house.uploads.sweep() == 0
 
+    def test_sweep_counts_what_it_expires(self, house: House) -> None:
+        for name in ("a", "b", "c"):
+            house.bring(S.WAITFORCHUNK, name)
+        house.clock.forward(1000 * DAY)
+        assert house.uploads.sweep() == 3
+
     def test_expiry_does_not_touch_the_library(self, house: House) -> None:
         house.bring(S.IMPORTCOMPLETE)
         house.clock.forward(30 * DAY)
@@ -2254,6 +2313,25 @@ class TestRecovery:
         assert house.files("music") in ({}, {"Alpha/Beta.mp4": house.DATA})
         assert len(house.library.entries()) <= 1
         house.finish()
+
+    def test_one_lost_upload_keeps_nobody_from_the_others(self, house: House) -> None:
+        lost = [house.bring(S.WAITFORCHUNK, name) for name in ("a", "b")]
+        house.bring(S.UPLOADCOMPLETE, "c")
+        for task in lost:
+            shutil.rmtree(house.root / "uploads" / "data" / task.key)
+        house.restart()
+        assert set(house.uploads.recovery.lost) == {"a", "b"}
+        assert [house.uploads.get(task.id).state for task in lost] == [S.UPLOADFAILED] * 2
+        house.worker.drain(100)
+        assert house.uploads.get("c").state is S.PREPROCESSED
+
+    def test_bytes_that_are_missing_are_counted(self, house: House) -> None:
+        task = house.bring(S.WAITFORCHUNK)
+        house.uploads.receive("one", offset=0, data=b"fine")
+        (path,) = (house.root / "uploads" / "data" / task.key).glob("video-*")
+        os.truncate(path, 2)
+        house.restart()
+        assert house.uploads.get("one").message == ("Data was lost. 4 bytes are on record, but only 2 are on the disk.")
 
     def test_data_that_is_lost_is_told_with_the_reason(self, house: House) -> None:
         task = house.bring(S.WAITFORCHUNK)
@@ -2454,8 +2532,9 @@ class TestOpen:
         first.initiate(Offer("one", filename="a.mp4", contenttype="video", filesize=9))
         first.close()
         with open_in(tmp_path) as second:
-            with pytest.raises(StorageError):
+            with pytest.raises(InUse) as closed:
                 first.annotate("one", name="x")
+            assert closed.value.code == "closed"
             with pytest.raises(StorageError):
                 first.initiate(Offer("two", filename="a.mp4", contenttype="video", filesize=9))
             with pytest.raises(StorageError):

@@ -164,6 +164,21 @@ def test_who_sends_too_much_is_told_where_the_file_ends(house: House) -> None:
     assert flow.offset == 60
 
 
+def test_who_has_let_go_writes_nothing_more(house: House) -> None:
+    offered(house.uploads)
+    flow = house.uploads.inflow("one", offset=0)
+    flow.write(DATA[:60])
+    assert flow.close() is not None
+    for call in (lambda: flow.write(b"x"), flow.commit, flow.finish):
+        with pytest.raises(errors.Refused) as refused:
+            call()
+        assert (refused.value.code, refused.value.sentence) == (
+            "closed",
+            "This connection has let go of the upload.",
+        )
+    assert house.uploads.get("one").offset == 60
+
+
 def test_settling_puts_on_record_what_came_and_goes_on(house: House) -> None:
     offered(house.uploads)
     assert house.uploads.settle("nobody") is None

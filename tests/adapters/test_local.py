@@ -4,6 +4,7 @@ Crashes are in ``test_crashes.py``, failing calls in ``test_faults.py``.
 """
 
 import errno
+import fcntl
 import gzip
 import hashlib
 import io
@@ -1112,6 +1113,40 @@ def test_a_process_that_is_killed_gives_the_directory_free(tmp_path: Path) -> No
     assert (tmp_path / ".lock").exists()
 
 
+def test_a_file_system_without_locks_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ConfigurationError) as refused:
+        DirectoryLock(str(tmp_path))
+    assert refused.value.sentence == f"{tmp_path}/.lock cannot be locked: {os.strerror(errno.ENOLCK)}."
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_a_full_disk_does_not_stop_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "")
+
+    for name in ("ftruncate", "pwrite"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, refuse)
+            lock = DirectoryLock(str(tmp_path))
+        with pytest.raises(InUse):
+            DirectoryLock(str(tmp_path))
+        lock.close()
+
+
+def test_the_mode_of_the_lock_is_ours_whatever_the_mask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        DirectoryLock(str(tmp_path)).close()
+    finally:
+        os.umask(before)
+    assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o644
+
+
 def test_the_number_of_an_earlier_process_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / ".lock").write_text("99999999999999999\n")
     lock = DirectoryLock(str(tmp_path))
@@ -1204,6 +1239,15 @@ def test_whatever_the_order_every_task_of_musicdb_is_taken_over(tmp_path: Path) 
         (tmp_path / "tasks" / f"ours{number}.json").write_bytes(dump(full_task(f"ours{number}")))
     assert adopt_musicdb(str(tmp_path), durability="none") == 30
     assert (tmp_path / "tasks" / ".task0.json").read_bytes() == raw
+
+
+def test_an_unfinished_upload_of_musicdb_without_its_file_has_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    document = musicdb_task("one", "ab" * 20, State.WAITFORCHUNK, filesize=6, offset=4)
+    (tmp_path / "tasks" / "one.json").write_bytes(orjson.dumps(document))
+    assert adopt_musicdb(str(tmp_path), durability="none") == 1
+
+    assert load(orjson.loads((tmp_path / "tasks" / "one.json").read_bytes())).offset == 0
 
 
 def test_a_file_of_musicdb_is_cut_to_what_was_told(tmp_path: Path) -> None:
