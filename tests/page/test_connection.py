@@ -261,7 +261,7 @@ const line = (id, more = {}) => ({
 });
 const task = (id, more = {}) => {
   const { filename, questions, due, names, ...rest } = line(id, more);
-  return { ...rest, sourcefilename: filename, annotations: {}, findings: [], wanted: null, ...more };
+  return { ...rest, sourcefilename: filename, annotations: {}, content: {}, findings: [], wanted: null, ...more };
 };
 const notice = (id, more = {}) => {
   const whole = task(id, more);

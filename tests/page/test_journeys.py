@@ -154,7 +154,7 @@ def test_files_and_a_folder_arrive_whatever_happens_on_the_way(
         wire.release()
 
         for one in (page, watcher):
-            for name in ("single.mp3", "Curtain Calls"):
+            for name in ("The Ushers – Alone", "The Ushers – Curtain Calls"):  # as their tags say
                 expect(row(one, name).locator(".chip")).to_have_text("Ready to import")
             for name in ("Long Take", "cover.png"):
                 expect(row(one, name).locator(".chip")).to_have_text("Something is missing")

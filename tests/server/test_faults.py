@@ -98,7 +98,6 @@ def test_the_whole_file_is_hashed_in_the_event_loop(closed: House, late: bool) -
         assert served("PATCH", "/files/one", patch, data[1 << 20 :]).status == 204
         if late:
             assert served("HEAD", "/files/one", TUS)["upload-offset"] == str(len(data))
-            uploads.declare("one", sha1=str(closed.offer(data=data).sha1))
         settle(uploads, "one", lambda task: task.state is State.PREPROCESSED)
     assert readers
     assert "server" not in readers  # the thread of the loop
