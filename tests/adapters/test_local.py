@@ -26,7 +26,7 @@ from stagedoor.adapters.disk import Disk
 from stagedoor.adapters.local import DirectoryLock, LocalBytes, LocalTasks, LocalTree, _Place, adopt_musicdb
 from stagedoor.errors import ConfigurationError, Conflict, DataLost, InUse, StorageError
 from stagedoor.lifecycle import State
-from stagedoor.ports import ByteStore, TaskStore, Tree
+from stagedoor.ports import ByteStore, KeptFile, TaskStore, Tree
 from stagedoor.tasks import SCHEMA, PlacedFile, dump, load, to_dict
 from stagedoor.testing.disk import FuseDisk, SimulatedDisk
 from stagedoor.testing.stores import ByteStoreContract, TaskStoreContract, TreeContract, full_task, upload_task
@@ -694,6 +694,16 @@ def test_a_deletion_that_may_not_have_happened_can_be_asked_for_again(tmp_path: 
     assert store.list() == []
 
 
+def test_a_document_that_is_exchanged_while_nobody_looks_is_nobodys(tmp_path: Path) -> None:
+    store = LocalTasks(str(tmp_path), durability="process")
+    store.create(full_task("one"))
+    store = LocalTasks(str(tmp_path), durability="process")
+    store.recover()
+    (tmp_path / "tasks" / "one.json").write_bytes(dump(full_task("two")))
+    assert store.get("one") is None
+    assert store.get("two") is None
+
+
 @pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.EPERM])
 def test_a_document_that_cannot_be_read_today_stops_the_start(tmp_path: Path, code: int) -> None:
     LocalTasks(str(tmp_path), durability="process").create(full_task())
@@ -845,6 +855,17 @@ def test_what_people_read_of_files_that_are_not_ours(tree: LocalTree, tmp_path: 
         "changed_since",
         "A/b has changed since it was placed; it is kept. Remove it by hand if it is not wanted.",
     )
+
+
+def test_an_old_file_without_its_note_is_told_without_a_name(tree: LocalTree, tmp_path: Path) -> None:
+    kept = tmp_path / "Music" / ".stagedoor" / f"{UID}.kept"
+    kept.mkdir(parents=True)
+    name = "ab" * 16
+    (kept / name).write_bytes(b"old")
+    assert tree.kept() == {UID: [KeptFile("", f".stagedoor/{UID}.kept/{name}")]}
+    (kept / f"{name}.path").write_bytes("Alpha/ä.mp4".encode())
+    assert tree.kept() == {UID: [KeptFile("Alpha/ä.mp4", f".stagedoor/{UID}.kept/{name}")]}
+    assert tree.kept({UID}) == {}
 
 
 def test_nothing_is_copied_for_a_name_that_is_taken(tree: LocalTree) -> None:
