@@ -287,7 +287,7 @@ def _look_at_media(_: Call) -> Iterator[_Said]:
     else:
         yield "warn", "This kernel has no Landlock: decoders are held in by the other walls only."
     for walls, fine, wanting in (
-        (box.seccomp, "Decoders may make few system calls only (seccomp).", "Decoders run without seccomp."),
+        (box.seccomp, "Decoders may not make dangerous system calls (seccomp).", "Decoders run without seccomp."),
         (box.no_capabilities and box.no_new_privileges, "Decoders have no privileges.", "Decoders keep privileges."),
     ):
         yield ("good", fine) if walls else ("warn", wanting)
