@@ -84,8 +84,10 @@ class Server:
     def send(self, data: bytes | Path, contenttype: str, filename: str, uploadid: str = "one") -> UploadTask:
         """Offer a file, send it in chunks, and let it be looked at."""
         with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as file:
-            sha1 = hashlib.file_digest(file, "sha1").hexdigest()
-            size = file.seek(0, os.SEEK_END)
+            digest = hashlib.sha1()
+            while chunk := file.read(CHUNK):  # file_digest() would copy what is in a BytesIO: growth
+                digest.update(chunk)
+            sha1, size = digest.hexdigest(), file.tell()
             file.seek(0)
             task = self.uploads.initiate(
                 Offer(uploadid, filename=filename, contenttype=contenttype, filesize=size, sha1=sha1)
