@@ -95,7 +95,10 @@ def _fuzz(target: Target, seconds: int) -> tuple[Target, int, list[str]]:
         new = [path for path in _artifacts(home) if path not in before]
         for path in new:
             again = [*command, "--show", str(path)]
-            if path.name.startswith("timeout-") and not subprocess.run(again, capture_output=True).returncode:
+            if (
+                path.name.startswith(("timeout-", "slow-unit-"))
+                and not subprocess.run(again, capture_output=True).returncode
+            ):
                 path.unlink()  # it takes no time: the machine had none
             else:
                 show = f"python bench/fuzz.py {target.name} --show {path}"

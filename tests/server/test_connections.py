@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import pytest
 import uvicorn
 from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
 from uvicorn.server import ServerState
+from websockets.streams import StreamReader
 
 from stagedoor.protocols import frames
 from stagedoor.protocols.fields import Answer
@@ -41,6 +44,70 @@ def limited(house: House, inbox: int = 256 << 20, **config: Any) -> Iterator[tup
     protocol = connections.websocket_protocol(ServerConfig(**config), NOBODY, room)
     with staged(house, uvicorn={"ws": protocol}, **config) as stage:
         yield stage, room
+
+
+# ── WebSockets: what is read ──────────────────────────────────────────────────────────────────────────────────
+
+
+def read(reader: StreamReader, sizes: list[int], pieces: list[bytes], discard: int, give_up: int) -> list[object]:
+    """What is read, in so many bytes, while a stream comes in pieces and ends; what is thrown away before one of these,
+    and where whoever reads is exchanged for another, is the same for all readers."""
+    found = list[object]()
+
+    def reading(sizes: Iterator[int]) -> Iterator[None]:
+        for size in sizes:
+            found.append(bytes((yield from reader.read_exact(size))))
+
+    rest = iter(sizes)
+    parser = reading(rest)
+    over = next(parser, parser) is parser
+    for number, piece in enumerate([*pieces, None]):
+        if number == discard:
+            reader.discard()
+        if number == give_up:
+            parser = reading(rest)  # the one before may have waited
+            over = next(parser, parser) is parser
+        if piece is None:
+            reader.feed_eof()
+        else:
+            reader.feed_data(piece)
+        if isinstance(reader, connections._Pieces):
+            assert reader.held >= len(reader.buffer)
+        try:
+            over = over or next(parser, parser) is parser
+        except EOFError as error:
+            return [*found, str(error)]
+    return [*found, bytes(reader.buffer)]
+
+
+@given(
+    st.lists(st.integers(0, 40), max_size=8),
+    st.lists(st.binary(min_size=1, max_size=20), max_size=12),
+    st.integers(0, 24),
+    st.integers(0, 24),
+)
+def test_large_messages_are_read_as_others(sizes: list[int], pieces: list[bytes], discard: int, give_up: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections, "_LARGE", 8)
+        mine = read(connections._Pieces(), sizes, pieces, discard, give_up)
+    assert mine == read(StreamReader(), sizes, pieces, discard, give_up)
+
+
+def test_what_of_a_large_message_came_is_counted() -> None:
+    reader = connections._Pieces()
+    whole = bytes(range(256)) * 4096
+    parser = reader.read_exact(len(whole) - 100)
+    reader.feed_data(whole[:10])
+    next(parser)
+    for at in range(10, len(whole) - 500, 100_000):
+        reader.feed_data(whole[at : min(at + 100_000, len(whole) - 500)])
+        assert (reader.held, len(reader.buffer)) == (min(at + 100_000, len(whole) - 500), 0)
+        next(parser)
+    reader.feed_data(whole[-500:])
+    with pytest.raises(StopIteration) as done:
+        next(parser)
+    assert done.value.value == whole[:-100]
+    assert (bytes(reader.buffer), reader.held) == (whole[-100:], 100)
 
 
 # ── WebSockets: before a key is known ─────────────────────────────────────────────────────────────────────────

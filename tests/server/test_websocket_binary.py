@@ -50,6 +50,22 @@ def test_an_upload_with_a_window(closed: House, durability: Durability, window: 
             assert set(offsets) <= {n * 64 * KIB for n in range(5)}  # what goes on record together is told together
 
 
+def test_more_is_asked_for_once_half_of_the_window_is_free(house: House) -> None:
+    """Two requests in one packet wake a client once."""
+    data = os.urandom(100 * KIB)
+    with staged(house, ask=10 * KIB) as stage, stage.binary(window=4) as one:
+        one.initiate(data)
+        asks = [one.hear("ask") for _ in range(4)]
+        one.chunk(asks[0], data)
+        one.settled()
+        assert "ask" not in {m["type"] for m in one.heard}
+        one.chunk(asks[1], data)
+        asks += [one.hear("ask") for _ in range(2)]
+        assert [ask["offset"] for ask in asks] == [n * 10 * KIB for n in range(6)]
+        one.settled()
+        assert "ask" not in {m["type"] for m in one.heard}
+
+
 def test_hello_and_what_is_welcome(house: House) -> None:
     with staged(house, window=3, ask=5000, heartbeat=2.5) as stage, Binary(stage.connect()) as one:
         one.say("hello", version=1, window=1000)

@@ -358,7 +358,7 @@ class Welcome:
         max_chunk: The largest chunk.
         max_file_size: The largest file.
         max_annotations: The most that annotations may take as JSON.
-        window: How many chunks it is going to ask for ahead.
+        window: How many chunks it is going to ask for ahead; when half of them have come, for more.
         heartbeat: Seconds between two heartbeats at most.
     """
 

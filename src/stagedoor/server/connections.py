@@ -19,11 +19,12 @@ import logging
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.streams import StreamReader
 
 from .config import ServerConfig
 from .http import TRUST
@@ -55,6 +56,8 @@ STRANGER: Final = 64 << 10
 
 _LINGER: Final = 16 << 20
 """Bytes that a client may send on after the answer; a connection cut at once would take the answer with it."""
+_LARGE: Final = 128 << 10
+"""Bytes of a frame that is read in pieces: more than most reads of a socket bring."""
 _FRAGMENT: Final = 128
 """Bytes that a fragment of a message takes beside its content, in round figures; it may be empty."""
 _MESSAGE: Final = 512
@@ -305,6 +308,56 @@ class Inbox:
             largest.cut(1013, "The server has too much to do. Connect again, and go on.")
 
 
+class _Pieces(StreamReader):
+    """Reads a large message without copying it again with each piece that comes.
+
+    The buffer of websockets is one growing array: with each read of the socket it is likely to move, and then the
+    message is cut out of it. Here what comes waits as it is until the message is whole.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._late: list[bytes | bytearray] | None = None
+        self._size = 0  # bytes of it
+
+    @property
+    def held(self) -> int:
+        """Bytes that were not read yet."""
+        return len(self.buffer) + self._size
+
+    def feed_data(self, data: bytes | bytearray) -> None:
+        if self._late is None or self.eof:
+            super().feed_data(data)
+        else:
+            self._late.append(data)
+            self._size += len(data)
+
+    def read_exact(self, n: int) -> Generator[None, None, bytearray]:
+        if n < _LARGE or len(self.buffer) >= n:
+            return (yield from super().read_exact(n))
+        self._late, self.buffer, self._size = [self.buffer], bytearray(), len(self.buffer)
+        try:
+            while self._size < n and not self.eof:
+                yield
+        finally:  # whoever reads on, or gives up, finds all in one place
+            late, size = self._late, self._size
+            self._late, self._size = None, 0
+            if size < n:
+                self.buffer = bytearray().join(late)
+        if size < n:
+            return (yield from super().read_exact(n))  # which knows what to say
+        last = late[-1]
+        over = size - n
+        self.buffer = bytearray(memoryview(last)[len(last) - over :])
+        return bytearray().join([*late[:-1], memoryview(last)[: len(last) - over]])
+
+    def discard(self) -> None:
+        super().discard()
+        if self._late is not None:
+            self._late.clear()
+            self._size = 0
+
+
 class _WebSocket(WebSocketsSansIOProtocol):
     """A connection with WebSocket frames.
 
@@ -322,6 +375,9 @@ class _WebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._reader = self.conn.reader = _Pieces()
+        self.conn.parser = self.conn.parse()  # which has begun to read elsewhere
+        next(self.conn.parser)
         self._whose: str | None = None
         self._known = not self.limits.keys
         self._assembled = 0  # bytes of the fragments of a message that is not whole
@@ -431,7 +487,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
         while not self.queue.empty():
             self.queue.get_nowait()
         self.conn.fail(code, reason)
-        self.conn.reader.discard()
+        self._reader.discard()
         self.inbox.set(self, 0)
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
@@ -455,6 +511,6 @@ class _WebSocket(WebSocketsSansIOProtocol):
         """Tell what is held here; returns how much of that is under way."""
         if self._cut:
             return 0
-        under_way = len(self.conn.reader.buffer) + self._assembled
+        under_way = self._reader.held + self._assembled
         self.inbox.set(self, under_way + self._waits + self._worked_on)
         return under_way

@@ -373,7 +373,9 @@ class Binary:
         return flow
 
     def _ask(self, flow: _Flow) -> None:
-        """Fill the window."""
+        """Fill the window, once half of it is free: so two requests share a packet, and wake the client once."""
+        if len(flow.asks) > self._window // 2:
+            return
         end = self._core.uploads.settings.max_file_size if flow.size is None else flow.size
         while len(flow.asks) < self._window and flow.ahead < end:
             length = min(self._ask_size, end - flow.ahead)
