@@ -359,7 +359,7 @@ def test_naming(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     path = shell.json("plan", "two", "--naming", "musicdb")["plan"]["files"][0]["path"]
     assert path == "Björk/1993 - Debut/2 Song 2.mp3"
     shell.run("add", "2.mp3", "--naming", "mine", status=2)
-    assert "There is no naming scheme 'mine'. There are musicdb, navidrome, beets, jellyfin." in shell.err
+    assert "There is no naming scheme 'mine'. Choose one of these: musicdb, navidrome, beets, jellyfin." in shell.err
     shell.run("plan", "two", "--naming", "mine", status=2)
 
 

@@ -79,8 +79,9 @@ def test_the_builtin_ones() -> None:
 
 
 def test_a_scheme_that_nobody_knows() -> None:
-    with pytest.raises(ConfigurationError, match=r"There is no naming scheme 'mine'. There are musicdb, navidrome"):
+    with pytest.raises(ConfigurationError, match=r"scheme 'mine'. Choose one of these: musicdb, navidrome") as caught:
         builtin(scheme="mine")
+    assert caught.value.code == "unknown_scheme"
 
 
 def test_nobody_registers_anything() -> None:

@@ -51,18 +51,16 @@ def builtin(
         others: With those that other packages register, see `installed`.
 
     Raises:
-        ConfigurationError: There is no such scheme, or as `installed`.
+        ConfigurationError: ``unknown_scheme``, or as `installed`.
     """
+    from . import naming
     from .album import Album
     from .artwork import Artwork
     from .decoding import Decoder
-    from .naming import SCHEMES
     from .video import Video
 
     if isinstance(scheme, str):
-        if scheme not in SCHEMES:
-            raise ConfigurationError(f"There is no naming scheme {scheme!r}. There are {', '.join(SCHEMES)}.")
-        scheme = SCHEMES[scheme]
+        scheme = naming.Scheme.custom(preset=scheme)
     tools = Tools(Decoder(), scheme, scratch)
     own: tuple[ContentType, ...] = (
         Video(tools.decoder, scheme=scheme),
