@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from stagedoor.adapters.local import LocalTree
+from stagedoor.lifecycle import due
 from stagedoor.testing.crashes import Ledger, Theatre, open_uploads, play, scenes_of
 from stagedoor.testing.kernel import CALLS, Ext4Image, Injection, SmallDisk
 from stagedoor.testing.kills import TUS, Victim
@@ -68,6 +70,32 @@ def test_a_killed_process_is_played_on_to_the_end(theatre: Theatre, tmp_path: Pa
         with open_uploads(tmp_path, "process") as uploads:
             assert ledger.check(uploads, tmp_path) == []
     with open_uploads(tmp_path, "process") as uploads:
+        play(uploads, ledger)
+        assert ledger.check_end(uploads, tmp_path) == []
+
+
+class Off(BaseException):
+    """The process is stopped by force."""
+
+
+def test_a_step_that_was_interrupted_each_time_may_have_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def off(*_: object, **__: object) -> None:
+        raise Off
+
+    ledger = Ledger(scenes_of("i", 1, largest=20_000))
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalTree, "place", off)
+        for _ in range(3):
+            with open_uploads(tmp_path) as uploads, pytest.raises(Off):
+                play(uploads, ledger)
+    with open_uploads(tmp_path) as uploads:
+        (task,) = (task for task in uploads.tasks() if due(task) is not None)
+        uploads.perform(task.id)
+        ledger.crashes = 2
+        (wrong,) = ledger.check(uploads, tmp_path)
+        assert "integrationfailed: Tried 3 times" in wrong
+        ledger.crashes = 3
+        assert ledger.check(uploads, tmp_path) == []
         play(uploads, ledger)
         assert ledger.check_end(uploads, tmp_path) == []
 

@@ -346,6 +346,8 @@ class Ledger:
         wrong: What the process itself found wrong.
         lines: How much was told.
         may_fail: Whether an upload may be in a failure state: only after a failing disk.
+        crashes: So often the process was stopped by force. A step that was interrupted each time it was tried has
+            failed in the end, and may.
         down: The disk is being taken away. What is told from now on does not count as acknowledged: after a power cut
             nobody would have heard it, and a sync that the kernel has begun by then may return without an error.
         late: How much was told of all the same.
@@ -361,6 +363,7 @@ class Ledger:
     wrong: list[str] = field(factory=list)
     lines: int = 0
     may_fail: bool = False
+    crashes: int = 0
     down: bool = False
     late: int = 0
     _heard: dict[str, _Told] = field(factory=dict, repr=False)
@@ -443,7 +446,8 @@ class Ledger:
                 yield f"{task.id} has lost acknowledged bytes: it is at {task.offset}; {told} was told"
         yield from (f"{task.id}: {sentence}" for sentence in replay(task))
         if task.state in _FAILED:
-            if not self.may_fail:
+            interrupted = task.code == "gave_up" and self.crashes >= uploads.settings.attempts
+            if not self.may_fail and not interrupted:
                 yield f"{task.id} is {task.state}: {task.message}"
             if task.state is S.UPLOADFAILED:
                 return
