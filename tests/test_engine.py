@@ -298,6 +298,30 @@ class TestInitiate:
             (".mp4", "odd/type", "bin"),
             ("film.waytoolongone", "image/jpeg", "jpg"),
             ("C:\\films\\a.webm", "", "webm"),
+            *(
+                ("file", mimetype, extension)
+                for extension, mimetypes in {
+                    "mp4": "video/mp4",
+                    "m4v": "video/x-m4v",
+                    "webm": "video/webm",
+                    "mkv": "video/x-matroska",
+                    "jpg": "image/jpeg",
+                    "png": "image/png",
+                    "webp": "image/webp",
+                    "mp3": "audio/mpeg",
+                    "m4a": "audio/mp4",
+                    "aac": "audio/aac",
+                    "flac": "audio/flac",
+                    "ogg": "audio/ogg",
+                    "opus": "audio/opus",
+                    "wav": "audio/wav audio/x-wav",
+                    "aiff": "audio/aiff",
+                    "zip": "application/zip",
+                    "tar": "application/x-tar",
+                    "tgz": "application/gzip",
+                }.items()
+                for mimetype in mimetypes.split()
+            ),
         ],
     )
     def test_the_extension_is_the_files_or_the_mime_types(
