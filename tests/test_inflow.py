@@ -250,6 +250,32 @@ def test_a_full_disk_is_no_failure(house: House) -> None:
     assert house.uploads.get("one").offset == len(DATA)
 
 
+def test_a_disk_that_is_too_full_to_put_on_record_what_came(house: House) -> None:
+    offered(house.uploads)
+    flow = house.uploads.inflow("one")
+    flow.write(DATA[:100])
+
+    def full(*_: object) -> None:
+        raise errors.StorageFull("The disk is full.")
+
+    house.before["bytes.append"] = house.before["bytes.commit"] = full
+    with pytest.raises(errors.StorageFull):
+        flow.write(DATA[100:200])
+    house.before.clear()
+    task = house.uploads.get("one")
+    assert (task.state, task.offset) == (State.WAITFORCHUNK, 0)
+    with pytest.raises(errors.StorageFull):  # why nothing more is taken
+        flow.write(DATA[100:200])
+    again = house.uploads.inflow("one", offset=0)
+    again.write(DATA)
+    again.finish()
+    house.worker.drain()  # which hashes what is stored: nobody knows what the first one had
+    task = house.uploads.get("one")
+    assert (task.state, task.sourcechecksum) == (State.PREPROCESSED, SHA1)
+    with house.uploads.ports.bytes.open(task.key) as file:
+        assert file.read() == DATA
+
+
 def test_a_broken_disk_fails_the_upload(house: House) -> None:
     offered(house.uploads)
     flow = house.uploads.inflow("one")
