@@ -1089,6 +1089,26 @@ class TreeContract:
         tree.settle(_UID)
         assert list(self.kept(tree, _UID)) == [b"theirs"]
 
+    def test_an_old_file_that_lost_its_name_is_not_brought_back(self, tree: Tree) -> None:
+        """However often that happens, each is kept; also after a restart, and when the name is free again."""
+        path = "Artist/Name.mp4"
+        for number in range(3):
+            self.write(tree, path, b"theirs %d" % number)
+            self._replace(tree)
+            self.delete(tree, path)
+            self.write(tree, path, b"later")
+            tree.withdraw(_UID, [path], [])
+            tree = self.reopen(tree)
+        old = [b"theirs 0", b"theirs 1", b"theirs 2"]
+        assert sorted(self.kept(tree, _UID)) == old
+        self.delete(tree, path)
+        placed = self._replace(tree)
+        assert placed.replaced is None
+        tree.settle(_UID)
+        tree.remove(_UID, [placed], [])
+        assert not tree.exists(path)
+        assert sorted(self.kept(tree, _UID)) == old
+
     def test_what_is_kept_is_found_without_the_upload(self, tree: Tree) -> None:
         """Its name is told with it, so that somebody can put it back by hand. Only of a tree that can `Keeper.kept`."""
         if not isinstance(tree, Keeper):
@@ -1165,6 +1185,7 @@ class TreeContract:
                 with pytest.raises(Conflict) as caught:
                     self._replace(tree, path, data=b"second", uid=_OTHER_UID)
                 assert caught.value.code == "conflict"
+                assert path in caught.value.sentence
                 assert self.read(tree, path) == b"first"
                 tree = self.reopen(tree)
             tree.withdraw(_UID, [path], [])
