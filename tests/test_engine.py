@@ -1187,6 +1187,8 @@ class TestIntegrate:
         house.bring(S.PREPROCESSED)
         task = house.uploads.integrate("one", trigger_import=True)
         assert (task.state, task.wanted) == (S.INTEGRATED, T.START_IMPORT)
+        assert house.uploads.perform("one"), "something was done"
+        assert house.uploads.get("one").state is S.STARTIMPORT
         house.worker.drain(100)
         assert house.uploads.get("one").state is S.IMPORTCOMPLETE
 
@@ -1501,8 +1503,13 @@ class TestUndo:
         house.uploads.remove("one")
         house.worker.drain(100)
         house.bring(state)
+        assert (house.uploads.get("one").message is not None) is (state is S.IMPORTFAILED)
         house.heard()
+        told = len(house.notices)
         task = house.uploads.undo("one")
+        wanted = house.notices[told].task
+        assert wanted is not None
+        assert (wanted.wanted, wanted.message, wanted.code) == (T.UNDO, None, None), "what went wrong before is over"
         assert (task.state, task.placed, task.plan, task.videofile) == (S.PREPROCESSED, (), None, None)
         assert (task.created_directories, task.wanted, task.import_wanted) == ((), None, False)
         assert house.heard() == [(UPDATE, state.value, None), (UPDATE, "preprocessed", None)]
@@ -1530,6 +1537,19 @@ class TestUndo:
             house.uploads.undo("one")
         assert house.heard() == []
         assert house.uploads.get("one").revision == before.revision
+
+    def test_asked_for_again_it_says_why_it_waits(self, house: House) -> None:
+        house.bring(S.IMPORTCOMPLETE)
+        house.before["music.remove"] = fail(StorageError("The disk is tired."))
+        for first in (True, False):
+            told = len(house.notices)
+            with pytest.raises(StorageError, match="tried again: The disk is tired"):
+                house.uploads.undo("one")
+            task = house.notices[told].task
+            assert task is not None
+            assert (task.wanted, task.message, task.code) == (
+                (T.UNDO, None, None) if first else (T.UNDO, "The disk is tired.", "storage_error")
+            )
 
     def test_a_file_that_changes_at_the_last_moment_is_kept(self, house: House) -> None:
         house.bring(S.IMPORTCOMPLETE)

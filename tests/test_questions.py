@@ -198,6 +198,24 @@ def test_an_integration_that_makes_too_little_fails_and_leaves_nothing(closed: H
     assert closed.files("music") == {}
 
 
+class Both(Forgetful):
+    """Plans one file that is made, and the uploaded file as it is."""
+
+    def plan(self, task: UploadTask, around: Surroundings) -> Plan:
+        """See `ContentType.plan`."""
+        made, itself = PlannedFile("music", "Alpha/1.txt", "one"), PlannedFile("music", "Alpha/2.txt")
+        return evolve(super().plan(task, around), files=(made, itself))
+
+
+def test_what_is_made_is_placed_beside_the_uploaded_file_as_planned(closed: House) -> None:
+    closed.open(contents=[Both()])
+    closed.bring(S.PREPROCESSED)
+    task = closed.uploads.integrate("one")
+    assert (task.state, task.code) == (S.INTEGRATED, None)
+    assert [file.path for file in task.placed] == ["Alpha/1.txt", "Alpha/2.txt"]
+    assert closed.files("music") == dict.fromkeys(["Alpha/1.txt", "Alpha/2.txt"], closed.DATA)
+
+
 # ── before a byte is sent ─────────────────────────────────────────────────────────────────────────────────────
 
 
