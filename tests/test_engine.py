@@ -973,6 +973,8 @@ class TestAnnotate:
         with pytest.raises((TypeError, ValueError)) as caught:
             house.uploads.annotate("one", wrong)
         assert type(caught.value) is TypeError
+        if isinstance(wrong, dict):
+            assert str(caught.value) == "The keys of annotations must be str."
         assert house.everything() == stored
 
     @pytest.mark.parametrize(
@@ -1109,7 +1111,9 @@ class TestPlan:
             uploads.initiate(Offer("one", filename="a.mp4", contenttype="video", filesize=1, annotations=names))
             uploads.receive("one", offset=0, data=b"x")
             uploads.perform("one")
-            assert [p.code for p in uploads.plan("one").problems] == ["no_tree"]
+            (problem,) = uploads.plan("one").problems
+            assert (problem.code, problem.severity) == ("no_tree", "reject")
+            assert problem.sentence == "This server has no artwork directory."
             task = uploads.integrate("one")
             assert (task.state, task.code) == (S.INTEGRATIONFAILED, "no_tree")
 

@@ -216,6 +216,28 @@ def test_what_is_made_is_placed_beside_the_uploaded_file_as_planned(closed: Hous
     assert closed.files("music") == dict.fromkeys(["Alpha/1.txt", "Alpha/2.txt"], closed.DATA)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_same_bytes_at_the_last_moment_are_not_replaced(closed: House, count: int) -> None:
+    closed.open(contents=[Both()])
+    closed.bring(S.PREPROCESSED)
+    closed.uploads.annotate("one", {"answers.destination_exists": "replace"})
+    music = closed.root / "music" / "Alpha"
+    music.mkdir()
+    for name in ("1.txt", "2.txt"):
+        (music / name).write_bytes(b"older")
+
+    def faster(*_: object) -> None:
+        for name in ("1.txt", "2.txt")[:count]:
+            (music / name).write_bytes(closed.DATA)
+
+    closed.before["music.place"] = faster
+    task = closed.uploads.integrate("one")
+    assert (task.state, task.code) == (S.INTEGRATIONFAILED, "already_there")
+    said = "Alpha/1.txt is" if count == 1 else "Alpha/2.txt, Alpha/1.txt are"
+    assert task.message is not None
+    assert task.message.startswith(f"{said} there already, byte for byte, and not replaced.")
+
+
 # ── before a byte is sent ─────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -382,6 +382,20 @@ def test_what_a_lost_upload_replaced_is_found(
     assert there.uploads.recovery.kept == {}
 
 
+def test_what_a_lost_upload_replaced_may_have_lost_its_name(there: House, caplog: pytest.LogCaptureFixture) -> None:
+    _put(there, OLD)
+    import_(there, "one", b"fine new")
+    there.close()
+    (there.root / "uploads/tasks/one.json").write_bytes(b"torn")
+    (note,) = (there.root / "music/.stagedoor").glob("*.kept/*.path")
+    note.unlink()
+    there.open()
+    ((at, path),) = there.uploads.recovery.kept.items()
+    assert path == ""
+    assert (there.root / at).read_bytes() == OLD
+    assert "the name that it had is 'unknown'" in caplog.text
+
+
 def test_a_library_that_cannot_be_looked_into_stops_no_start(there: House, caplog: pytest.LogCaptureFixture) -> None:
     import_(there, "one", b"fine new")
 

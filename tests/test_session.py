@@ -15,8 +15,8 @@ import pytest
 import stagedoor.session
 from stagedoor.errors import ConfigurationError, ContentRejected, DataLost, Refused, StorageError, UploadError
 from stagedoor.lifecycle import ROWS, STORED_STATES, Row, State, Trigger, due, ladders, machine
-from stagedoor.session import Chunk, Declaration, Session
-from stagedoor.tasks import Finding, Step, UploadTask, evolve
+from stagedoor.session import Chunk, Declaration, Session, _already_there, _collision, _listed
+from stagedoor.tasks import Finding, PlannedFile, Step, UploadTask, evolve
 
 if TYPE_CHECKING:
     from conftest import House
@@ -330,3 +330,40 @@ def evolve_file(task: UploadTask) -> Any:
     """The task's first file, with the hash of another."""
     file = task.placed[0]
     return attrs.evolve(file, sha256="0" * 64)
+
+
+# ── sentences ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def planned(count: int) -> list[PlannedFile]:
+    return [PlannedFile("music", f"A/{number}.mp4") for number in range(count)]
+
+
+def test_a_sentence_has_the_first_twenty_names() -> None:
+    names = [f"{number}" for number in range(22)]
+    assert _listed(names[:1]) == "0"
+    assert _listed(names[:20]) == ", ".join(names[:20])
+    assert _listed(names) == ", ".join(names[:20]) + " and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("count", "what"),
+    [
+        (1, "already. It is never overwritten"),
+        (2, "already. So is another, and they are never overwritten"),
+        (4, "already. So are 3 more of the files, and they are never overwritten"),
+    ],
+)
+def test_what_is_in_the_way_is_said(count: int, what: str) -> None:
+    found = _collision(planned(count))
+    assert (found.code, found.severity) == ("destination_exists", "reject")
+    assert found.sentence.startswith(f"There is A/0.mp4 in the music directory {what}: change the annotations")
+    old, gone = ("old file is", "it is") if count == 1 else ("old files are", "they are")
+    assert f"and the {old} kept for undo until the upload is removed: then {gone} deleted." in found.sentence
+
+
+def test_what_is_left_out_is_said() -> None:
+    behind = "byte for byte, and not this upload's to take back."
+    assert _already_there(planned(1)).sentence == f"A/0.mp4 is left out: it is there already, {behind}"
+    assert _already_there(planned(2)).sentence == f"A/0.mp4, A/1.mp4 are left out: they are there already, {behind}"
+    assert _already_there(planned(1)).severity == "warn"

@@ -9,6 +9,7 @@ is a test here as well.
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -796,6 +797,24 @@ class _Faster(FuseDisk):
             disk.symlink("/secret", "/music/A/1.mp4")
         else:
             disk.plant("/music/A/1.mp4", _LATER)
+
+
+@pytest.mark.parametrize(("links", "exclusive"), _DISKS)
+def test_an_old_file_in_the_journal_never_lost_its_name(links: bool, exclusive: bool) -> None:
+    """Whatever of a replacement survives, it can be put back by hand."""
+    for number in range(2, 400):  # the first call is before everything
+        disk = SimulatedDisk(links=links, exclusive=exclusive)
+        disk.plant("/music/A/1.mp4", _OLD)
+        fuse = FuseDisk(disk, at=number, when="after")
+        with suppress(Crash):
+            LocalTree("music", "/music", disk=fuse).place(UID, "A/1.mp4", BytesIO(_OURS), replace=True)
+        for survivors in (*POLICIES, *(random.Random(seed) for seed in range(20))):
+            after = disk.crash(survivors)
+            for file in LocalTree("music", "/music", disk=after).kept().get(UID, ()):
+                assert file.path == "A/1.mp4" or after.files("/music").get("A/1.mp4") == _OLD
+        if not fuse.blown:
+            return
+    pytest.fail("There is no end to it.")
 
 
 @pytest.mark.parametrize(("method", "links"), [("link", True), ("exchange", True), ("rename_exclusive", False)])

@@ -331,6 +331,29 @@ def test_what_the_caller_was_not_told_of_is_not_there_after_a_restart(code: int,
     change(FuseDisk(disk))
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_upload_that_nobody_was_told_of_is_not_there_after_a_power_cut(when: When) -> None:
+    def create(disk: FuseDisk) -> bool:
+        try:
+            store = LocalTasks("/uploads", disk=disk)
+            store.recover()
+            store.create(upload_task())
+        except StorageError:
+            return False
+        return True
+
+    whole = FuseDisk(_disk())
+    create(whole)
+    for number in range(1, len(whole.calls) + 1):
+        fuse = FuseDisk(_disk(), at=number, error=OSError(errno.EIO, ""), when=when)
+        if create(fuse):
+            continue
+        for survivors in (*POLICIES, *(random.Random(seed) for seed in range(20))):
+            again = LocalTasks("/uploads", disk=heal(fuse).crash(survivors))
+            again.recover()
+            assert again.get("one") is None
+
+
 def _cas(disk: FuseDisk, first: UploadTask) -> bool:
     try:
         store = LocalTasks("/uploads", disk=disk)
