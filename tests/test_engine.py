@@ -40,7 +40,7 @@ from stagedoor.errors import (
     WrongState,
 )
 from stagedoor.library.catalogue import Catalogue
-from stagedoor.library.memory import MemoryLibrary
+from stagedoor.library.memory import MemoryLibrary, NullLibrary
 from stagedoor.lifecycle import DUE_STATES, ROWS, STORED_STATES, By, State, Trigger, ladders
 from stagedoor.notices import Notice, NoticeKind
 from stagedoor.ports import Buffer, Surroundings
@@ -1098,6 +1098,15 @@ class TestPlan:
         house.uploads.undo("one")
         house.uploads.annotate("one", name="Gamma")
         assert [f.path for f in house.uploads.plan("one").files] == ["Alpha/Gamma.mp4"]
+
+    def test_a_content_type_that_is_not_there_any_more_is_said(self, house: House) -> None:
+        house.bring(S.UPLOADCOMPLETE)
+        house.close()
+        house.open(contents=[PlainContent("poem")])
+        house.worker.drain(100)
+        task = house.uploads.get("one")
+        assert (task.state, task.code) == (S.INVALIDCONTENT, "unsupported_contenttype")
+        assert task.message == "This server cannot handle the content type 'video'."
 
     def test_a_tree_that_is_not_there_is_a_problem(self) -> None:
         with Uploads(
@@ -2484,6 +2493,14 @@ class TestOpen:
             assert caught.value.code == "in_use"
         with open_in(tmp_path) as uploads:
             assert uploads.list() == []
+
+    def test_artwork_goes_where_it_should(self, tmp_path: Path) -> None:
+        with Uploads.open(tmp_path / "uploads", music=tmp_path / "Music", artwork=tmp_path / "pictures", contents=[]):
+            assert sorted(os.listdir(tmp_path)) == ["Music", "pictures", "uploads"]
+
+    def test_a_library_that_cannot_be_asked_knows_nothing(self, tmp_path: Path) -> None:
+        with Uploads.open(tmp_path / "uploads", music=tmp_path / "Music", library=NullLibrary(), contents=[]) as there:
+            assert there.known("0" * 40) == ()
 
     def test_from_another_process_is_in_use(self, tmp_path: Path) -> None:
         script = """

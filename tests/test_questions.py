@@ -216,6 +216,20 @@ def test_what_is_made_is_placed_beside_the_uploaded_file_as_planned(closed: Hous
     assert closed.files("music") == dict.fromkeys(["Alpha/1.txt", "Alpha/2.txt"], closed.DATA)
 
 
+def test_of_two_files_one_is_there(closed: House) -> None:
+    closed.open(contents=[Both()])
+    closed.bring(S.PREPROCESSED)
+    closed.uploads.annotate("one", {"answers.destination_exists": "replace"})
+    music = closed.root / "music" / "Alpha"
+    music.mkdir()
+    (music / "2.txt").write_bytes(closed.DATA)
+    plan = closed.uploads.plan("one")
+    assert [file.path for file in plan.files] == ["Alpha/1.txt"]
+    assert [problem.code for problem in plan.problems] == ["already_there"]
+    task = closed.uploads.integrate("one")
+    assert (task.state, [file.path for file in task.placed]) == (S.INTEGRATED, ["Alpha/1.txt"])
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_same_bytes_at_the_last_moment_are_not_replaced(closed: House, count: int) -> None:
     closed.open(contents=[Both()])

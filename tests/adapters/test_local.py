@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import attrs
 import orjson
 import pytest
 
@@ -27,7 +28,7 @@ from stagedoor.adapters.local import DirectoryLock, LocalBytes, LocalTasks, Loca
 from stagedoor.errors import ConfigurationError, Conflict, DataLost, InUse, StorageError
 from stagedoor.lifecycle import State
 from stagedoor.ports import ByteStore, KeptFile, TaskStore, Tree
-from stagedoor.tasks import SCHEMA, PlacedFile, dump, load, to_dict
+from stagedoor.tasks import SCHEMA, PlacedFile, UploadTask, dump, load, to_dict
 from stagedoor.testing.disk import FuseDisk, SimulatedDisk
 from stagedoor.testing.stores import ByteStoreContract, TaskStoreContract, TreeContract, full_task, upload_task
 
@@ -768,6 +769,27 @@ def test_a_document_that_is_foreign_on_a_closer_look_does_not_spoil_the_list(tmp
     store.create(upload_task())
 
 
+def test_nobody_reads_a_document_that_is_not_durable_yet(tmp_path: Path) -> None:
+    seen: list[UploadTask | None] = []
+
+    class Looking(Disk):
+        def replace(self, source: str, dest: str) -> None:
+            super().replace(source, dest)
+            if armed:
+                store.get("two")  # there is room for one: the other has to be read again
+                seen.append(store.get("one"))
+
+    armed = False
+    store = LocalTasks(str(tmp_path), durability="power", cached=1, disk=Looking())
+    store.create(one := upload_task())
+    store.create(upload_task("two", uid=f"{2:032x}"))
+    armed = True
+    store.cas(attrs.evolve(one, revision=2, message="new"), 1)
+    armed = False
+    assert seen == [one]
+    assert store.get("one") == attrs.evolve(one, revision=2, message="new")
+
+
 def test_the_index_says_what_the_documents_say(tmp_path: Path) -> None:
     """It is made without parsing them; so it is compared."""
     store = LocalTasks(str(tmp_path), durability="none", cached=0)
@@ -1108,6 +1130,14 @@ def test_what_people_read_when_the_library_fails(
     with pytest.raises(StorageError) as failed:
         call(tree, file)
     assert failed.value.sentence == f"{doing} failed: Input/output error."
+
+
+def test_the_directory_that_is_locked_is_durable(tmp_path: Path) -> None:
+    disk = FuseDisk()
+    DirectoryLock(str(tmp_path / "new" / "uploads"), disk=disk).close()
+    made = [call.method for call in disk.calls]
+    assert made.count("mkdir") >= 2
+    assert made[-1] == "sync_directory"
 
 
 def test_a_second_process_is_refused_at_once_and_told_who_has_it(tmp_path: Path) -> None:

@@ -1089,6 +1089,22 @@ class TreeContract:
         tree.settle(_UID)
         assert list(self.kept(tree, _UID)) == [b"theirs"]
 
+    def test_what_was_replaced_twice_is_kept_twice(self, tree: Tree) -> None:
+        """Between two attempts somebody has put another file there. The newest comes back."""
+        path = "Artist/Name.mp4"
+        self.write(tree, path, b"theirs")
+        self._replace(tree)
+        self.delete(tree, path)
+        self.write(tree, path, b"later")
+        placed = self._replace(tree)
+        assert placed.replaced == hashlib.sha256(b"later").hexdigest()
+        tree = self.reopen(tree)
+        assert sorted(self.kept(tree, _UID)) == [b"later", b"theirs"]
+        tree.settle(_UID)
+        tree.remove(_UID, [placed], [])
+        assert self.read(tree, path) == b"later"
+        assert list(self.kept(tree, _UID)) == [b"theirs"]
+
     def test_an_old_file_that_lost_its_name_is_not_brought_back(self, tree: Tree) -> None:
         """However often that happens, each is kept; also after a restart, and when the name is free again."""
         path = "Artist/Name.mp4"
