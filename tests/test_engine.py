@@ -43,7 +43,7 @@ from stagedoor.library.catalogue import Catalogue
 from stagedoor.library.memory import MemoryLibrary, NullLibrary
 from stagedoor.lifecycle import DUE_STATES, ROWS, STORED_STATES, By, State, Trigger, ladders
 from stagedoor.notices import Notice, NoticeKind
-from stagedoor.ports import Buffer, Surroundings
+from stagedoor.ports import Buffer, Illustrated, Source, Surroundings
 from stagedoor.settings import Settings
 from stagedoor.tasks import Offer, Plan, PlannedFile, UploadTask, to_dict
 from stagedoor.testing.content import PlainContent
@@ -948,6 +948,11 @@ class TestDeclare:
         with closed.refused(error, code, guard=guard):
             uploads.declare("one", filesize=length)
 
+    def test_the_largest_length_there_is(self, closed: House) -> None:
+        uploads = closed.open(max_file_size=20)
+        closed.bring(S.WAITFORCHUNK, filesize=None)
+        assert uploads.declare("one", filesize=20).filesize == 20
+
 
 class TestAnnotate:
     @pytest.mark.parametrize("state", LIVE)
@@ -1524,6 +1529,7 @@ class TestUndo:
         assert wanted is not None
         assert (wanted.wanted, wanted.message, wanted.code) == (T.UNDO, None, None), "what went wrong before is over"
         assert (task.state, task.placed, task.plan, task.videofile) == (S.PREPROCESSED, (), None, None)
+        assert task.artworkfile is None
         assert (task.created_directories, task.wanted, task.import_wanted) == ((), None, False)
         assert house.heard() == [(UPDATE, state.value, None), (UPDATE, "preprocessed", None)]
         assert house.everything()[1:2] == before[0:1]
@@ -1845,6 +1851,13 @@ class TestRemove:
         assert house.uploads.get("one").state is S.IMPORTFAILED
         assert self.missing_artwork(house) == []
 
+    def test_nothing_else_is_wanted_any_more(self, house: House) -> None:
+        house.bring(S.PREPROCESSED)
+        task = house.uploads.request("one", trigger_import=True)
+        assert (task.wanted, task.import_wanted) == (T.INTEGRATE, True)
+        task = house.uploads.remove("one")
+        assert (task.wanted, task.import_wanted, task.step) == (None, False, None)
+
     def test_during_an_undo(self, house: House) -> None:
         house.bring(S.IMPORTCOMPLETE)
         gate = house.gate()
@@ -2094,12 +2107,37 @@ class TestPerform:
         task = house.uploads.get("one")
         assert (task.state, task.message, task.code, task.step) == (S.UPLOADCOMPLETE, None, None, None)
 
+    def test_the_content_type_is_told_the_sha256(self, house: House) -> None:
+        house.bring(S.UPLOADCOMPLETE)
+        told: list[str | None] = []
+        house.before["content.preprocess"] = lambda task, *_: told.append(task.sha256)
+        house.uploads.perform("one")
+        assert told == [hashlib.sha256(house.DATA).hexdigest()] == [house.uploads.get("one").sha256]
+
     def test_content_that_changed_on_the_disk_is_found(self, house: House) -> None:
         task = house.bring(S.UPLOADCOMPLETE)
         (house.root / "uploads" / task.destinationpath).write_bytes(b"fire film")
         house.uploads.perform("one")
         task = house.uploads.get("one")
         assert (task.state, task.code) == (S.INVALIDCONTENT, "data_lost")
+
+
+class Surprising(PlainContent):
+    """Makes a picture that it has not planned."""
+
+    def illustrate(self, task: UploadTask, source: Source) -> Illustrated:
+        made = super().illustrate(task, source)
+        return attrs.evolve(made, files={path.replace("frame", "other"): data for path, data in made.files.items()})
+
+
+def test_a_picture_that_was_not_planned_is_placed_and_taken_back(closed: House) -> None:
+    closed.open(contents=[Surprising()])
+    task = closed.bring(S.IMPORTCOMPLETE)
+    (picture,) = (file.path for file in task.placed if file.root == "artwork")
+    assert picture.endswith("other.jpg")
+    assert list(closed.files("artwork")) == [picture]
+    closed.uploads.undo("one")
+    assert closed.files("artwork") == {}
 
 
 class Renaming(PlainContent):

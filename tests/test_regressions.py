@@ -216,6 +216,10 @@ def test_undo_refuses_what_nothing_is_on_record_about() -> None:
     with Uploads(**shared) as uploads, pytest.raises(Refused) as refused:
         uploads.undo("one")
     assert refused.value.code == "nothing_on_record"
+    assert refused.value.sentence == (
+        "Nothing is on record about the files in the library, so nothing can be taken back. "
+        "Remove them by hand if they are not wanted."
+    )
 
 
 def test_the_dispatcher_outlives_a_queue_that_fails() -> None:
