@@ -879,6 +879,32 @@ def test_what_people_read_of_files_that_are_not_ours(tree: LocalTree, tmp_path: 
     )
 
 
+def test_what_people_read_of_bytes_that_do_not_fit(tree: LocalTree, tmp_path: Path) -> None:
+    with pytest.raises(DataLost) as changed:
+        tree.place(UID, "A/b", io.BytesIO(b"data"), "0" * 64)
+    assert changed.value.sentence == (
+        "What was to become A/b has changed since it was verified; it is not in the library."
+    )
+    store = LocalBytes(str(tmp_path), durability="none")
+    store.create(KEY, "video-pending.mp4")
+    store.append(KEY, 0, b"data")
+    with pytest.raises(Conflict, match=f"^{KEY} stands at 4, not at 5\\.$"):
+        store.append(KEY, 5, b"data")
+    store.commit(KEY)
+    store.seal(KEY, "video.mp4")
+    with pytest.raises(Conflict, match=f"^Nothing may be appended to {KEY} any more\\.$"):
+        store.append(KEY, 4, b"data")
+    store.release()
+
+
+def test_a_second_name_for_a_link_is_a_link(tmp_path: Path) -> None:
+    """What a link leads to, outside of the library perhaps, gets no name in it."""
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    assert Disk().link(str(tmp_path / "link"), str(tmp_path / "other"))
+    assert (tmp_path / "other").is_symlink()
+
+
 def test_an_old_file_without_its_note_is_told_without_a_name(tree: LocalTree, tmp_path: Path) -> None:
     kept = tmp_path / "Music" / ".stagedoor" / f"{UID}.kept"
     kept.mkdir(parents=True)

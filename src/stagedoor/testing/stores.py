@@ -900,6 +900,7 @@ class TreeContract:
         with pytest.raises(Conflict) as conflict:
             self._place(tree, path, b"mine", uid)
         assert conflict.value.code == "destination_exists"
+        assert path in conflict.value.sentence
 
     def test_after_a_conflict_the_upload_may_go_elsewhere(self, tree: Tree) -> None:
         """Nothing stays behind that is in the way."""
