@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -1851,6 +1852,12 @@ class TestRemove:
         assert house.uploads.get("one").state is S.IMPORTFAILED
         assert self.missing_artwork(house) == []
 
+    def test_a_deletion_is_something_done(self, house: House) -> None:
+        house.bring(S.WAITFORCHUNK)
+        house.uploads.remove("one")
+        assert house.uploads.perform("one")
+        assert not house.uploads.perform("one")
+
     def test_nothing_else_is_wanted_any_more(self, house: House) -> None:
         house.bring(S.PREPROCESSED)
         task = house.uploads.request("one", trigger_import=True)
@@ -2120,6 +2127,25 @@ class TestPerform:
         house.uploads.perform("one")
         task = house.uploads.get("one")
         assert (task.state, task.code) == (S.INVALIDCONTENT, "data_lost")
+
+
+def test_who_comes_to_an_upload_that_somebody_has_waits(house: House) -> None:
+    house.bring(S.WAITFORCHUNK)
+    gate = house.gate()
+    house.before["bytes.append"] = gate
+    with house.threads() as pool:
+        chunk = pool.submit(house.uploads.receive, "one", offset=0, data=house.DATA[:4])
+        gate.reached()
+        other = pool.submit(house.uploads.annotate, "one", {"mood": "good"})
+        deadline = time.monotonic() + house.PATIENCE
+        while house.uploads._locks["one"].users < 2:
+            assert time.monotonic() < deadline
+            assert not other.done()
+        gate.open()
+        assert chunk.result(house.PATIENCE).offset == 4
+        task = other.result(house.PATIENCE)
+    assert (task.offset, task.annotations["mood"]) == (4, "good")
+    assert house.uploads._locks == {}
 
 
 class Surprising(PlainContent):

@@ -250,6 +250,15 @@ def test_a_full_disk_is_no_failure(house: House) -> None:
     assert house.uploads.get("one").offset == len(DATA)
 
 
+def test_who_comes_too_late_is_told_what_to_do(house: House) -> None:
+    offered(house.uploads)
+    flow = house.uploads.inflow("one")
+    house.uploads.remove("one")
+    with pytest.raises(errors.WrongState) as caught:
+        flow.write(DATA)
+    assert caught.value.sentence == "The upload takes no bytes any more. Ask for its state."
+
+
 def test_a_disk_that_is_too_full_to_put_on_record_what_came(house: House) -> None:
     offered(house.uploads)
     flow = house.uploads.inflow("one")

@@ -382,6 +382,20 @@ def test_what_a_lost_upload_replaced_is_found(
     assert there.uploads.recovery.kept == {}
 
 
+def test_what_two_lost_uploads_replaced_is_found(there: House) -> None:
+    _put(there, OLD)
+    import_(there, "one", b"fine new")
+    import_(there, "two", b"fine newer")
+    there.close()
+    for name in ("one", "two"):
+        (there.root / f"uploads/tasks/{name}.json").write_bytes(b"torn")
+    there.open()
+    kept = there.uploads.recovery.kept
+    music = [at for at, path in kept.items() if path == f"music/{WHERE}"]
+    assert sorted((there.root / at).read_bytes() for at in music) == sorted([OLD, b"fine new"])
+    assert {path.partition("/")[0] for path in kept.values()} == {"music", "artwork"}
+
+
 def test_what_a_lost_upload_replaced_may_have_lost_its_name(there: House, caplog: pytest.LogCaptureFixture) -> None:
     _put(there, OLD)
     import_(there, "one", b"fine new")
