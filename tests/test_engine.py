@@ -13,7 +13,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -1105,6 +1105,31 @@ class TestPlan:
         house.uploads.annotate("one", name="Gamma")
         assert [f.path for f in house.uploads.plan("one").files] == ["Alpha/Gamma.mp4"]
 
+    def test_what_is_around_is_told(self, closed: House) -> None:
+        class Looking(PlainContent):
+            def plan(self, task: UploadTask, around: Surroundings) -> Plan:
+                seen.append((around.names("music"), around.names("music", "Alpha"), around.names("elsewhere")))
+                return super().plan(task, around)
+
+        seen: list[tuple[Sequence[str], ...]] = []
+        closed.open(contents=[Looking()])
+        (closed.root / "music" / "Alpha").mkdir()
+        (closed.root / "music" / "Alpha" / "Gamma.mp4").write_bytes(b"theirs")
+        closed.bring(S.PREPROCESSED)
+        seen.clear()
+        closed.uploads.plan("one")
+        (told,) = {tuple(map(tuple, line)) for line in seen}
+        assert told == (("Alpha",), ("Gamma.mp4",), ())
+
+    @pytest.mark.parametrize("code", ["destination_exists", "unsafe_path"])
+    def test_a_name_that_no_time_will_mend_is_a_problem(self, house: House, code: str) -> None:
+        house.bring(S.PREPROCESSED)
+        house.before["music.missing_directories"] = fail(StorageError("Such a name cannot be.", code=code))
+        (problem,) = house.uploads.plan("one").problems
+        assert (problem.code, problem.severity, problem.sentence) == (code, "reject", "Such a name cannot be.")
+        task = house.uploads.integrate("one")
+        assert (task.state, task.code) == (S.INTEGRATIONFAILED, code)
+
     def test_a_content_type_that_is_not_there_any_more_is_said(self, house: House) -> None:
         house.bring(S.UPLOADCOMPLETE)
         house.close()
@@ -1557,6 +1582,13 @@ class TestUndo:
             house.uploads.undo("one")
         assert house.heard() == []
         assert house.uploads.get("one").revision == before.revision
+
+    def test_artwork_is_taken_back_as_well(self, closed: House) -> None:
+        closed.open(contents=[PlainContent("artwork")])
+        task = closed.bring(S.IMPORTCOMPLETE, contenttype="artwork")
+        assert (task.artworkfile, task.videofile) == ("Alpha/Beta.mp4", None)
+        task = closed.uploads.undo("one")
+        assert (task.artworkfile, task.videofile) == (None, None)
 
     def test_asked_for_again_it_says_why_it_waits(self, house: House) -> None:
         house.bring(S.IMPORTCOMPLETE)
@@ -2179,6 +2211,16 @@ class Renaming(PlainContent):
             path for path in (f"Alpha/Beta/frame{n}.jpg" for n in range(9)) if not around.exists("artwork", path)
         )
         return attrs.evolve(plan, artwork=(attrs.evolve(file, path=free),))
+
+
+def test_a_file_that_goes_before_the_import_is_missed(house: House) -> None:
+    house.bring(S.STARTIMPORT)
+    (house.root / "music" / "Alpha" / "Beta.mp4").unlink()
+    house.worker.drain(100)
+    task = house.uploads.get("one")
+    assert (task.state, task.code) == (S.IMPORTFAILED, "file_missing")
+    assert task.message == "Alpha/Beta.mp4 is not in the music directory any more. Undo, and integrate again."
+    assert house.library.entries() == ()
 
 
 class TestNamesOfArtwork:
