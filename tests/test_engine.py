@@ -966,6 +966,13 @@ class TestAnnotate:
         assert house.heard() == [(UPDATE, state.value, before.code)]
         assert json.loads(house.document() or b"")["annotations"]["mood"] == ["good", 1]
 
+    def test_while_no_plan_can_be_made_the_leave_to_replace_stands(self, house: House) -> None:
+        house.bring(S.PREPROCESSED)
+        house.uploads.annotate("one", {"answers.destination_exists": "replace"})
+        house.before["content.plan"] = fail(ContentRejected("There is no name for it.", code="odd"))
+        task = house.uploads.annotate("one", {"mood": "good"})
+        assert (task.annotations["mood"], task.annotations["answers.destination_exists"]) == ("good", "replace")
+
     def test_does_not_lose_the_offset_during_the_upload(self, house: House) -> None:
         house.bring(S.WAITFORCHUNK)
         house.uploads.receive("one", offset=0, data=b"fine")
@@ -1615,6 +1622,17 @@ class TestUndo:
         assert (task.state, task.wanted, task.step) == (S.IMPORTCOMPLETE, None, None)
         house.finish()
 
+    def test_what_an_undo_took_before_it_ended_half_way_is_not_held_any_more(self, house: House) -> None:
+        house.bring(S.IMPORTCOMPLETE)
+        picture = house.root / "artwork" / "Alpha" / "Beta" / "frame.jpg"
+        house.before["artwork.remove"] = lambda *_: picture.write_bytes(b"tagged")
+        house.before["music.remove"] = lambda *_: picture.write_bytes(b"tagged")
+        with pytest.raises(Refused) as caught:
+            house.uploads.undo("one")
+        assert caught.value.code == "changed_since"
+        there = [root for root in ("music", "artwork") if any(not name.startswith(".") for name in house.files(root))]
+        assert [file.root for file in house.uploads.get("one").placed] == there == ["artwork"]
+
     def test_reads_the_files_without_keeping_others_from_the_upload(self, house: House) -> None:
         house.bring(S.IMPORTCOMPLETE)
         gate = house.gate()
@@ -1883,6 +1901,16 @@ class TestRemove:
             house.clock.forward(100)
         assert house.uploads.get("one").state is S.IMPORTFAILED
         assert self.missing_artwork(house) == []
+
+    def test_after_cleaning_up_had_to_wait_nothing_stays_in_hiding(self, house: House) -> None:
+        house.before["music.settle"] = fail(StorageError("The disk is tired."))
+        house.bring(S.INTEGRATED)
+        assert len(house.files("music")) > 1
+        house.before.clear()
+        house.uploads.remove("one")
+        house.worker.drain(100)
+        assert house.files("music") == {"Alpha/Beta.mp4": house.DATA}
+        assert os.listdir(house.root / "music") == ["Alpha"]
 
     def test_a_deletion_is_something_done(self, house: House) -> None:
         house.bring(S.WAITFORCHUNK)
@@ -2211,6 +2239,20 @@ class Renaming(PlainContent):
             path for path in (f"Alpha/Beta/frame{n}.jpg" for n in range(9)) if not around.exists("artwork", path)
         )
         return attrs.evolve(plan, artwork=(attrs.evolve(file, path=free),))
+
+
+def test_what_went_wrong_before_is_forgotten_when_it_worked(closed: House) -> None:
+    closed.open(contents=[PlainContent(has_artwork=False)])
+    closed.bring(S.STARTIMPORT)
+    closed.before["library.put"] = fail(StorageError("The catalogue is tired."))
+    closed.uploads.perform("one")
+    task = closed.uploads.get("one")
+    assert (task.state, task.message, task.code) == (S.STARTIMPORT, "The catalogue is tired.", "storage_error")
+    closed.before.clear()
+    closed.clock.forward(DAY)
+    closed.worker.drain(100)
+    task = closed.uploads.get("one")
+    assert (task.state, task.message, task.code, task.step) == (S.IMPORTCOMPLETE, None, None, None)
 
 
 def test_a_file_that_goes_before_the_import_is_missed(house: House) -> None:
