@@ -49,7 +49,9 @@ def limited(house: House, inbox: int = 256 << 20, **config: Any) -> Iterator[tup
 # ── WebSockets: what is read ──────────────────────────────────────────────────────────────────────────────────
 
 
-def read(reader: StreamReader, sizes: list[int], pieces: list[bytes], discard: int, give_up: int) -> list[object]:
+def read(
+    reader: StreamReader, sizes: list[int], pieces: list[bytes], discard: int, give_up: int, *, late: bool
+) -> list[object]:
     """What is read, in so many bytes, while a stream comes in pieces and ends; what is thrown away before one of these,
     and where whoever reads is exchanged for another, is the same for all readers."""
     found = list[object]()
@@ -64,13 +66,16 @@ def read(reader: StreamReader, sizes: list[int], pieces: list[bytes], discard: i
     for number, piece in enumerate([*pieces, None]):
         if number == discard:
             reader.discard()
-        if number == give_up:
+        if number == give_up and not late:
             parser = reading(rest)  # the one before may have waited
             over = next(parser, parser) is parser
         if piece is None:
             reader.feed_eof()
         else:
             reader.feed_data(piece)
+        if number == give_up and late and piece is not None:
+            parser = reading(rest)
+            over = next(parser, parser) is parser
         if isinstance(reader, connections._Pieces):
             assert reader.held >= len(reader.buffer)
         try:
@@ -85,12 +90,15 @@ def read(reader: StreamReader, sizes: list[int], pieces: list[bytes], discard: i
     st.lists(st.binary(min_size=1, max_size=20), max_size=12),
     st.integers(0, 24),
     st.integers(0, 24),
+    st.booleans(),
 )
-def test_large_messages_are_read_as_others(sizes: list[int], pieces: list[bytes], discard: int, give_up: int) -> None:
+def test_large_messages_are_read_as_others(
+    sizes: list[int], pieces: list[bytes], discard: int, give_up: int, late: bool
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connections, "_LARGE", 8)
-        mine = read(connections._Pieces(), sizes, pieces, discard, give_up)
-    assert mine == read(StreamReader(), sizes, pieces, discard, give_up)
+        mine = read(connections._Pieces(), sizes, pieces, discard, give_up, late=late)
+    assert mine == read(StreamReader(), sizes, pieces, discard, give_up, late=late)
 
 
 def test_what_of_a_large_message_came_is_counted() -> None:

@@ -317,7 +317,7 @@ class _Pieces(StreamReader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._late: list[bytes | bytearray] | None = None
+        self._late: list[bytes | bytearray] | None = None  # of a large message, while it comes
         self._size = 0  # bytes of it
 
     @property
@@ -335,21 +335,21 @@ class _Pieces(StreamReader):
     def read_exact(self, n: int) -> Generator[None, None, bytearray]:
         if n < _LARGE or len(self.buffer) >= n:
             return (yield from super().read_exact(n))
-        self._late, self.buffer, self._size = [self.buffer], bytearray(), len(self.buffer)
+        late = self._late = [self.buffer]
+        self.buffer, self._size, whole = bytearray(), len(self.buffer), False
         try:
             while self._size < n and not self.eof:
                 yield
-        finally:  # whoever reads on, or gives up, finds all in one place
-            late, size = self._late, self._size
-            self._late, self._size = None, 0
-            if size < n:
+            whole = self._size >= n
+        finally:
+            over, self._late, self._size = self._size - n, None, 0
+            if not whole:  # whoever reads on finds all in one place
                 self.buffer = bytearray().join(late)
-        if size < n:
+        if not whole:
             return (yield from super().read_exact(n))  # which knows what to say
-        last = late[-1]
-        over = size - n
-        self.buffer = bytearray(memoryview(last)[len(last) - over :])
-        return bytearray().join([*late[:-1], memoryview(last)[: len(last) - over]])
+        last = memoryview(late.pop())
+        self.buffer = bytearray(last[len(last) - over :])
+        return bytearray().join([*late, last[: len(last) - over]])
 
     def discard(self) -> None:
         super().discard()
