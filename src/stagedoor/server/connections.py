@@ -319,6 +319,7 @@ class _Pieces(StreamReader):
         super().__init__()
         self._late: list[bytes | bytearray] | None = None  # of a large message, while it comes
         self._size = 0  # bytes of it
+        self._wanted = 0  # bytes that it has
 
     @property
     def held(self) -> int:
@@ -332,11 +333,19 @@ class _Pieces(StreamReader):
             self._late.append(data)
             self._size += len(data)
 
+    def takes(self, data: bytes) -> bool:
+        """Take more of a large message, if it is not whole with that: nobody has to look at it before."""
+        if self._late is None or self._size + len(data) >= self._wanted or self.eof:
+            return False
+        self._late.append(data)
+        self._size += len(data)
+        return True
+
     def read_exact(self, n: int) -> Generator[None, None, bytearray]:
         if n < _LARGE or len(self.buffer) >= n:
             return (yield from super().read_exact(n))
         late = self._late = [self.buffer]
-        self.buffer, self._size, whole = bytearray(), len(self.buffer), False
+        self.buffer, self._size, self._wanted, whole = bytearray(), len(self.buffer), n, False
         try:
             while self._size < n and not self.eof:
                 yield
@@ -413,7 +422,8 @@ class _WebSocket(WebSocketsSansIOProtocol):
             if self._wasted > _LINGER:
                 self.transport.abort()
             return
-        super().data_received(data)
+        if not self._reader.takes(data):
+            super().data_received(data)
         under_way = self._count()
         # What came behind a message that was not looked at yet may be that of a friend.
         if not self._known and not self._waiting and under_way > self.stranger:
