@@ -48,6 +48,14 @@ WRITE = os.environ.get("STAGEDOOR_DOCS") == "write"
 _FENCE = re.compile(r"^(?P<fence>`{3,})(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=fence)[ ]*$", re.DOTALL | re.MULTILINE)
 
 
+def _environment(where: Path) -> Mapping[str, str]:
+    """For a pytest of its own: nothing of this one, and no directory that it would tidy together with others."""
+    root = where.with_name(f"{where.name}-temporary")
+    root.mkdir(exist_ok=True)
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return {**ours, "PYTEST_DEBUG_TEMPROOT": str(root)}
+
+
 def name_of(page: Path) -> str:
     return page.relative_to(DOCS).as_posix()
 
@@ -129,7 +137,7 @@ class Run:
             process = subprocess.run(
                 [sys.executable, *shlex.split(command)[2:]],
                 cwd=self.where,
-                env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
+                env=_environment(self.where),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -392,7 +400,7 @@ def test_each_planted_fault_is_found_by_the_test_that_the_table_names(tmp_path: 
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=line",
          "--junitxml=verdicts.xml", *_plant(tmp_path)],
-        cwd=tmp_path, env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
+        cwd=tmp_path, env=_environment(tmp_path),
         capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
