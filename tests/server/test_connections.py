@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -98,6 +99,7 @@ def test_large_messages_are_read_as_others(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connections, "_LARGE", 8)
+        patch.setattr(connections, "_PIECE", 4)
         mine = read(connections._Pieces(), sizes, pieces, discard, give_up, late=late)
     assert mine == read(StreamReader(), sizes, pieces, discard, give_up, late=late)
 
@@ -117,6 +119,21 @@ def test_what_of_a_large_message_came_is_counted() -> None:
         next(parser)
     assert done.value.value == whole[:-100]
     assert (bytes(reader.buffer), reader.held) == (whole[-100:], 100)
+
+
+@pytest.mark.parametrize("size", [3, 100, 5000])
+def test_a_large_message_in_small_pieces_takes_what_is_counted(size: int) -> None:
+    reader = connections._Pieces()
+    parser = reader.read_exact(16 << 20)
+    next(parser)
+    tracemalloc.start()
+    try:
+        for _ in range((1 << 20) // size):
+            assert reader.takes(bytes(size))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reader.held <= taken < 1.3 * reader.held
 
 
 # ── WebSockets: before a key is known ─────────────────────────────────────────────────────────────────────────

@@ -57,7 +57,10 @@ STRANGER: Final = 64 << 10
 _LINGER: Final = 16 << 20
 """Bytes that a client may send on after the answer; a connection cut at once would take the answer with it."""
 _LARGE: Final = 128 << 10
-"""Bytes of a frame that is read in pieces: more than most reads of a socket bring."""
+"""Bytes of a frame that is kept as it comes until it is whole; a smaller one is copied in no time."""
+_PIECE: Final = 4 << 10
+"""Bytes of a piece that is kept as it came. Smaller ones are put together: each object takes some 50 bytes beside its
+content, and who sends a message byte by byte must not take more than is counted."""
 _FRAGMENT: Final = 128
 """Bytes that a fragment of a message takes beside its content, in round figures; it may be empty."""
 _MESSAGE: Final = 512
@@ -329,16 +332,20 @@ class _Pieces(StreamReader):
     def feed_data(self, data: bytes | bytearray) -> None:
         if self._late is None or self.eof:
             super().feed_data(data)
+            return
+        self._size += len(data)
+        if len(data) >= _PIECE:
+            self._late.append(bytes(data))  # the very same, if it is no buffer of somebody who goes on with it
+        elif isinstance(last := self._late[-1], bytearray):
+            last += data
         else:
-            self._late.append(data)
-            self._size += len(data)
+            self._late.append(bytearray(data))
 
     def takes(self, data: bytes) -> bool:
         """Take more of a large message, if it is not whole with that: nobody has to look at it before."""
         if self._late is None or self._size + len(data) >= self._wanted or self.eof:
             return False
-        self._late.append(data)
-        self._size += len(data)
+        self.feed_data(data)
         return True
 
     def read_exact(self, n: int) -> Generator[None, None, bytearray]:
@@ -363,7 +370,7 @@ class _Pieces(StreamReader):
     def discard(self) -> None:
         super().discard()
         if self._late is not None:
-            self._late.clear()
+            self._late[:] = [bytearray()]
             self._size = 0
 
 
