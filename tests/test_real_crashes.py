@@ -88,14 +88,16 @@ def test_a_step_that_was_interrupted_each_time_may_have_failed(tmp_path: Path, m
         for _ in range(3):
             with open_uploads(tmp_path) as uploads, pytest.raises(Off):
                 play(uploads, ledger)
+            ledger.crashed()
     with open_uploads(tmp_path) as uploads:
         (task,) = (task for task in uploads.tasks() if due(task) is not None)
         uploads.perform(task.id)
-        ledger.crashes = 2
+        assert ledger.check(uploads, tmp_path) == []
+        assert ledger.interrupted == {task.id: 3}
+        ledger.interrupted[task.id] = 2
         (wrong,) = ledger.check(uploads, tmp_path)
         assert "integrationfailed: Tried 3 times" in wrong
-        ledger.crashes = 3
-        assert ledger.check(uploads, tmp_path) == []
+        ledger.interrupted[task.id] = 3
         play(uploads, ledger)
         assert ledger.check_end(uploads, tmp_path) == []
 

@@ -346,8 +346,8 @@ class Ledger:
         wrong: What the process itself found wrong.
         lines: How much was told.
         may_fail: Whether an upload may be in a failure state: only after a failing disk.
-        crashes: So often the process was stopped by force. A step that was interrupted each time it was tried has
-            failed in the end, and may.
+        interrupted: How often the process was stopped by force since an upload came to its state. A step that was
+            interrupted each time it was tried has failed in the end, and may.
         down: The disk is being taken away. What is told from now on does not count as acknowledged: after a power cut
             nobody would have heard it, and a sync that the kernel has begun by then may return without an error.
         late: How much was told of all the same.
@@ -363,7 +363,7 @@ class Ledger:
     wrong: list[str] = field(factory=list)
     lines: int = 0
     may_fail: bool = False
-    crashes: int = 0
+    interrupted: dict[str, int] = field(factory=dict)
     down: bool = False
     late: int = 0
     _heard: dict[str, _Told] = field(factory=dict, repr=False)
@@ -392,11 +392,18 @@ class Ledger:
                 case {"id": str(uploadid)}:
                     self._take_told(uploadid, line)
 
+    def crashed(self) -> None:
+        """The process was stopped by force, with whatever it was doing."""
+        for uploadid in self.told:
+            self.interrupted[uploadid] = self.interrupted.get(uploadid, 0) + 1
+
     def _take_told(self, uploadid: str, line: Mapping[str, Any]) -> None:
         now = _Told(*(line[name] for name in ("uid", "state", "revision", "offset", "generation")))
         was = self.told.get(uploadid)
         if was is None or was.uid != now.uid or (now.revision, now.offset) >= (was.revision, was.offset):
             self.told[uploadid] = now
+            if now.state not in _FAILED and (was is None or was.state != now.state):
+                self.interrupted[uploadid] = 0
         # A notice may come after the answer to what it tells of; of notices, each is later than the one before.
         heard = self._heard.get(now.uid)
         if line["notice"]:
@@ -446,8 +453,8 @@ class Ledger:
                 yield f"{task.id} has lost acknowledged bytes: it is at {task.offset}; {told} was told"
         yield from (f"{task.id}: {sentence}" for sentence in replay(task))
         if task.state in _FAILED:
-            interrupted = task.code == "gave_up" and self.crashes >= uploads.settings.attempts
-            if not self.may_fail and not interrupted:
+            tried = self.interrupted.get(task.id, 0)
+            if not self.may_fail and not (task.code == "gave_up" and tried >= uploads.settings.attempts):
                 yield f"{task.id} is {task.state}: {task.message}"
             if task.state is S.UPLOADFAILED:
                 return

@@ -152,8 +152,8 @@ class Shutdowns(_Trial):
         stage.before_the_crash()
         flush = chance.choice(_FLUSHES)
         disk.shut_down(flush)
-        ledger.crashes += 1
         stage.leave()
+        ledger.crashed()
         self.found.trials += 1
         self.found.died += not stage.ended
         self.found.late += ledger.late
