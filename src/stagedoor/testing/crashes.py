@@ -50,7 +50,7 @@ from ..adapters.local import Durability
 from ..engine import Uploads
 from ..errors import UploadError
 from ..library.catalogue import Catalogue
-from ..lifecycle import State, Trigger, due
+from ..lifecycle import FAILURE_STATES, State, Trigger, due
 from ..notices import Notice
 from ..settings import Settings
 from ..tasks import Offer, UploadTask
@@ -74,7 +74,6 @@ S: Final = State
 Fate: TypeAlias = Literal["keep", "again", "left", "stop", "replace"]
 Hold: TypeAlias = Literal["start", "play"]
 Tell: TypeAlias = Callable[[Mapping[str, object]], None]
-_FAILED: Final = (S.UPLOADFAILED, S.INVALIDCONTENT, S.INTEGRATIONFAILED, S.IMPORTFAILED)
 _OUT: Final = (S.WAITFORCHUNK, S.UPLOADCOMPLETE, S.PREPROCESSED)
 _IN: Final = (S.INTEGRATED, S.STARTIMPORT, S.IMPORTARTWORK, S.IMPORTCOMPLETE)
 _ROUNDS: Final = 400
@@ -246,7 +245,7 @@ class Actor:
                 if attempts > _ATTEMPTS:
                     raise UploadError(f"It stays {task.state}: {task.message}", code=task.code)
                 self.uploads.perform(part.id)
-            elif task.state in _FAILED:
+            elif task.state in FAILURE_STATES:
                 failures += 1
                 if failures > self._patience:
                     raise UploadError(f"It is {task.state}: {task.message}", code=task.code)
@@ -402,7 +401,7 @@ class Ledger:
         was = self.told.get(uploadid)
         if was is None or was.uid != now.uid or (now.revision, now.offset) >= (was.revision, was.offset):
             self.told[uploadid] = now
-            if now.state not in _FAILED and (was is None or was.state != now.state):
+            if now.state not in FAILURE_STATES and (was is None or was.state != now.state):
                 self.interrupted[uploadid] = 0
         # A notice may come after the answer to what it tells of; of notices, each is later than the one before.
         heard = self._heard.get(now.uid)
@@ -452,7 +451,7 @@ class Ledger:
             if task.state is S.WAITFORCHUNK and task.key.endswith(f".{told.generation}") and task.offset < told.offset:
                 yield f"{task.id} has lost acknowledged bytes: it is at {task.offset}; {told} was told"
         yield from (f"{task.id}: {sentence}" for sentence in replay(task))
-        if task.state in _FAILED:
+        if task.state in FAILURE_STATES:
             tried = self.interrupted.get(task.id, 0)
             if not self.may_fail and not (task.code == "gave_up" and tried >= uploads.settings.attempts):
                 yield f"{task.id} is {task.state}: {task.message}"
