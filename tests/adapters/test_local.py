@@ -1342,7 +1342,7 @@ def test_what_people_read_when_a_takeover_fails(tmp_path: Path) -> None:
     disk.failing = True
     with pytest.raises(StorageError) as failed:
         adopt_musicdb(str(tmp_path), durability="none", disk=disk)
-    assert failed.value.sentence == "Taking over the tasks of musicdb failed: Input/output error."
+    assert failed.value.sentence == "Taking over the tasks of MusicDB failed: Input/output error."
 
 
 def test_what_is_taken_over_expires_where_the_retention_says_so(

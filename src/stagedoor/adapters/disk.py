@@ -54,14 +54,15 @@ class storage_errors:  # noqa: N801  # it is used as a function is
         if not isinstance(error, OSError):
             return
         doing = self._doing
+        said = doing[:1].upper() + doing[1:]  # names in it stay as they are
         if is_full(error):
             raise StorageFull(f"There is no room for {doing}. Free some space; the upload then goes on.") from error
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise StorageError(
-                f"{doing.capitalize()} failed: too many open files. Raise the limit (ulimit -n) and try again.",
+                f"{said} failed: too many open files. Raise the limit (ulimit -n) and try again.",
                 code="too_many_open_files",
             ) from error
-        raise StorageError(f"{doing.capitalize()} failed: {os.strerror(error.errno or 0)}.") from error
+        raise StorageError(f"{said} failed: {os.strerror(error.errno or 0)}.") from error
 
 
 @frozen
