@@ -1597,19 +1597,6 @@ class TestUndo:
         task = closed.uploads.undo("one")
         assert (task.artworkfile, task.videofile) == (None, None)
 
-    def test_asked_for_again_it_says_why_it_waits(self, house: House) -> None:
-        house.bring(S.IMPORTCOMPLETE)
-        house.before["music.remove"] = fail(StorageError("The disk is tired."))
-        for first in (True, False):
-            told = len(house.notices)
-            with pytest.raises(StorageError, match="tried again: The disk is tired"):
-                house.uploads.undo("one")
-            task = house.notices[told].task
-            assert task is not None
-            assert (task.wanted, task.message, task.code) == (
-                (T.UNDO, None, None) if first else (T.UNDO, "The disk is tired.", "storage_error")
-            )
-
     def test_a_file_that_changes_at_the_last_moment_is_kept(self, house: House) -> None:
         house.bring(S.IMPORTCOMPLETE)
         path = house.root / "music" / "Alpha" / "Beta.mp4"
