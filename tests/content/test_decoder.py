@@ -835,9 +835,11 @@ def test_missing_media_packages(tmp_path: Path, package: str) -> None:
     [
         ("raise SystemExit('no luck')", "no luck"),
         ("import sys; print('x' * 10_000, file=sys.stderr)", "xxx"),
-        ("import os; os._exit(0)", "_Gone"),
+        ("import os; os._exit(0)", "it ended without a word"),
+        ("import os, sys; os.read(int(sys.argv[1]), 4); os._exit(0)", "it ended without a word"),
+        ("import os, sys; os.write(int(sys.argv[1]), b'good day'); sys.stdin.read()", "it does not keep to the"),
     ],
-    ids=["message", "much", "silent"],
+    ids=["message", "much", "silent", "silent after the request", "nonsense"],
 )
 def test_a_child_that_does_not_start(tmp_path: Path, text: str, reason: str) -> None:
     with Decoder(program=program(tmp_path, text), limits=PATIENT) as decoder:
@@ -854,6 +856,7 @@ def test_a_child_that_starts_too_slowly(tmp_path: Path) -> None:
     with Decoder(program=endless, limits=limits) as decoder, pytest.raises(StorageError) as caught:
         decoder.sandbox()
     assert caught.value.code == "decoder_unavailable"
+    assert "it was not ready within 0.1 seconds" in str(caught.value)
 
 
 def test_no_python(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,13 @@ import struct
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Final
 
 __all__ = ["Line", "line_to"]
 
-_RESET = struct.pack("ii", 1, 0)
+_RESET: Final = struct.pack("ii", 1, 0)
+_PATIENCE: Final = 60.0
+"""Seconds after which a client is cut although the server has not ended."""
 
 
 class Line:
@@ -19,7 +22,8 @@ class Line:
     Args:
         port: Of the server.
         cuts: After so many bytes of the clients, all connections together, the one that brought the last of them is
-            cut, its client hears a reset; then the next number counts, from zero. Without more, nothing is cut.
+            cut: the server hears the end after what went through; when it has ended too, the client hears a reset.
+            Then the next number counts, from zero. Without more, nothing is cut.
 
     Attributes:
         port: Of the proxy.
@@ -58,19 +62,32 @@ class Line:
             except OSError:
                 return
             self._open |= {client, server}
-            for source, sink, counts in ((client, server, True), (server, client, False)):
-                threading.Thread(target=self._forward, args=(source, sink, counts), daemon=True).start()
+            cut = threading.Event()
+            back = threading.Thread(target=self._answer, args=(server, client, cut), daemon=True)
+            back.start()
+            threading.Thread(target=self._forward, args=(client, server, cut, back), daemon=True).start()
 
-    def _forward(self, source: socket.socket, sink: socket.socket, counts: bool) -> None:
+    def _forward(
+        self, client: socket.socket, server: socket.socket, cut: threading.Event, back: threading.Thread
+    ) -> None:
         with suppress(OSError):
-            while data := source.recv(65_536):
-                allowed, cut = self._allow(len(data)) if counts else (len(data), False)
-                sink.sendall(data[:allowed])
-                if cut:
-                    sink.close()  # what went through arrives
-                    _reset(source)
+            while data := client.recv(65_536):
+                allowed, last = self._allow(len(data))
+                server.sendall(data[:allowed])
+                if last:
+                    cut.set()
+                    server.shutdown(socket.SHUT_WR)
+                    back.join(_PATIENCE)  # else the client is back before the server has read what went through
+                    _reset(client)
                     return
-            sink.shutdown(socket.SHUT_WR)
+            server.shutdown(socket.SHUT_WR)
+
+    def _answer(self, server: socket.socket, client: socket.socket, cut: threading.Event) -> None:
+        with suppress(OSError):
+            while data := server.recv(65_536):
+                client.sendall(data)
+            if not cut.is_set():
+                client.shutdown(socket.SHUT_WR)
 
     def _allow(self, size: int) -> tuple[int, bool]:
         with self._lock:

@@ -248,7 +248,7 @@ class _Child:
             return Sandbox(**answer["ready"])
         except (BrokenPipeError, _Gone, _Late, _Nonsense, KeyError, TypeError) as error:
             said = os.pread(self._errors, 1 << 16, 0).decode("utf-8", "replace").strip()
-            raise _not_started(said or repr(error)) from error
+            raise _not_started(said or _why(error, limits)) from error
 
     def send(self, request: Mapping[str, Any], fd: int | None, seconds: float) -> None:
         """Send a request.
@@ -347,6 +347,17 @@ class _Child:
         self.kill()
         self._socket.close()
         os.close(self._errors)
+
+
+def _why(error: Exception, limits: DecoderLimits) -> str:
+    """A sentence for a child that said nothing itself. Whether the request still reached it is chance."""
+    match error:
+        case BrokenPipeError() | _Gone():
+            return "it ended without a word"
+        case _Late():
+            return f"it was not ready within {limits.start_seconds:g} seconds"
+        case _:
+            return f"it does not keep to the protocol ({error})"
 
 
 def _not_started(reason: str) -> StorageError:
