@@ -169,7 +169,8 @@ def answer(connection: socket.socket) -> bytes:
 @contextmanager
 def serve(app: App, **options: Any) -> Iterator[Served]:
     """Run a server on a free port of the loopback interface."""
-    config = uvicorn.Config(app, port=0, log_level="warning", http="httptools", loop="uvloop", lifespan="on", **options)
+    options.setdefault("loop", "uvloop")
+    config = uvicorn.Config(app, port=0, log_level="warning", http="httptools", lifespan="on", **options)
     server = _Server(config)
     thread = threading.Thread(target=server.run, name="server", daemon=True)
     thread.start()

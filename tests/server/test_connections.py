@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import socket
 import time
 import tracemalloc
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import pytest
 import uvicorn
 from attrs import define, field
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 from websockets.streams import StreamReader
@@ -29,7 +31,7 @@ from stagedoor.server.run import _listening
 from stagedoor.server.websocket import largest_message
 
 from .serving import PATIENCE
-from .talking import Stage, Talk, staged
+from .talking import Stage, Talk, digest, staged
 
 if TYPE_CHECKING:
     from conftest import House
@@ -39,11 +41,11 @@ NOBODY: Final = Crowd(1_000)
 
 
 @contextmanager
-def limited(house: House, inbox: int = 256 << 20, **config: Any) -> Iterator[tuple[Stage, Inbox]]:
+def limited(house: House, inbox: int = 256 << 20, loop: str = "uvloop", **config: Any) -> Iterator[tuple[Stage, Inbox]]:
     """A server whose WebSockets have our limits."""
     room = Inbox(inbox)
     protocol = connections.websocket_protocol(ServerConfig(**config), NOBODY, room)
-    with staged(house, uvicorn={"ws": protocol}, **config) as stage:
+    with staged(house, uvicorn={"ws": protocol, "loop": loop}, **config) as stage:
         yield stage, room
 
 
@@ -70,16 +72,22 @@ def read(
         if number == give_up and not late:
             parser = reading(rest)  # the one before may have waited
             over = next(parser, parser) is parser
-        taken = piece is not None and isinstance(reader, connections._Pieces) and reader.takes(piece)
+        taken = False  # to where it belongs, and nobody has to look at it
         if piece is None:
             reader.feed_eof()
-        elif not taken:
-            reader.feed_data(piece)
+        else:
+            room = reader.room() if isinstance(reader, connections._Whole) and number % 3 else None
+            if room is not None and isinstance(reader, connections._Whole):
+                size = min(len(room), len(piece))
+                room[:size] = piece[:size]
+                piece, taken = piece[size:], not reader.took(size) and size == len(piece)
+            if not taken:
+                reader.feed_data(piece)
         if number == give_up and late and piece is not None:
             parser = reading(rest)
             over = next(parser, parser) is parser
         if taken:
-            continue  # nobody has to look at it
+            continue
         try:
             over = over or next(parser, parser) is parser
         except EOFError as error:
@@ -94,46 +102,116 @@ def read(
     st.integers(0, 24),
     st.booleans(),
 )
+@example([8], [bytes(4), bytes(5)], 0, 1, True)
 def test_large_messages_are_read_as_others(
     sizes: list[int], pieces: list[bytes], discard: int, give_up: int, late: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connections, "_LARGE", 8)
-        patch.setattr(connections, "_PIECE", 4)
-        mine = read(connections._Pieces(), sizes, pieces, discard, give_up, late=late)
+        patch.setattr(connections, "_ROOM", 10)
+        patch.setattr(connections, "_GROWTH", 2)
+        patch.setattr(connections, "_READ", 7)
+        patch.setattr(connections, "_SPARE", 20)
+        shelf = deque((bytearray(b"?" * size) for size in sizes[-1:]), maxlen=2)
+        mine = read(connections._Whole(shelf), sizes, pieces, discard, give_up, late=late)
     assert mine == read(StreamReader(), sizes, pieces, discard, give_up, late=late)
 
 
-def test_what_of_a_large_message_came_is_counted() -> None:
-    reader = connections._Pieces()
-    whole = bytes(range(256)) * 4096
-    parser = reader.read_exact(len(whole) - 100)
-    reader.feed_data(whole[:10])
-    next(parser)
-    for at in range(10, len(whole) - 500, 100_000):
-        reader.feed_data(whole[at : min(at + 100_000, len(whole) - 500)])
-        assert (reader.held, len(reader.buffer)) == (min(at + 100_000, len(whole) - 500), 0)
-        next(parser)
-    reader.feed_data(whole[-500:])
-    with pytest.raises(StopIteration) as done:
-        next(parser)
-    assert done.value.value == whole[:-100]
-    assert (bytes(reader.buffer), reader.held) == (whole[-100:], 100)
-
-
-@pytest.mark.parametrize("size", [3, 100, 5000])
-def test_a_large_message_in_small_pieces_takes_what_is_counted(size: int) -> None:
-    reader = connections._Pieces()
-    parser = reader.read_exact(16 << 20)
-    next(parser)
+@pytest.mark.parametrize("piece", [3, 100, 5_000, 1 << 20])
+def test_a_large_message_takes_what_is_counted_and_not_much_more_than_came(piece: int) -> None:
+    reader = connections._Whole(deque(maxlen=2))
+    size = 16 << 20
     tracemalloc.start()
     try:
-        for _ in range((1 << 20) // size):
-            assert reader.takes(bytes(size))
+        parser = reader.read_exact(size)
+        next(parser)
+        came = 0
+        while came + piece < min(size, 20_000 * piece):
+            reader.feed_data(bytes(piece))
+            came += piece
+            assert came <= reader.held <= max(8 * came, 256 << 10)
         taken, _ = tracemalloc.get_traced_memory()
+        assert reader.held <= taken < 1.1 * reader.held
+        reader.feed_data(bytes(size - came) + b"more")
+        with pytest.raises(StopIteration) as done:
+            next(parser)
+        assert len(done.value.value) == size
+        assert (bytes(reader.buffer), reader.held) == (b"more", 4)
     finally:
         tracemalloc.stop()
-    assert reader.held <= taken < 1.3 * reader.held
+
+
+def test_messages_of_one_size_come_to_one_place_and_few_places_are_kept() -> None:
+    shelf = deque[bytearray](maxlen=2)
+    readers = [connections._Whole(shelf) for _ in range(5)]
+
+    def read_all(size: int) -> list[int]:
+        parsers = [reader.read_exact(size) for reader in readers]
+        for number, (reader, parser) in enumerate(zip(readers, parsers, strict=True)):
+            next(parser)
+            reader.feed_data(bytes([number]) * size)
+        places = []
+        for number, parser in enumerate(parsers):
+            with pytest.raises(StopIteration) as done:
+                next(parser)
+            assert done.value.value == bytes([number]) * size
+            places.append(id(done.value.value))
+        return places
+
+    first, second = read_all(1 << 20), read_all(1 << 20)
+    assert first[-2:] == second[:2][::-1]
+    assert [len(place) for place in shelf] == [1 << 20] * 2
+    read_all(3 << 20)
+    assert [len(place) for place in shelf] == [1 << 20] * 2
+    assert [reader.held for reader in readers] == [0] * 5
+
+
+def test_who_announces_much_and_sends_nothing_has_little_kept_free() -> None:
+    async def play() -> None:
+        with without_sockets() as server:
+            one, _ = await server.websocket()
+            one.data_received(frame(b"", length=16 << 20))
+            assert one.inbox.used == 256 << 10
+            one.connection_lost(None)
+            await settle()
+            assert one.inbox.used == 0
+
+    asyncio.run(play())
+
+
+def test_a_stranger_has_nothing_kept_free() -> None:
+    async def play() -> None:
+        with without_sockets(keys=(KEY,)) as server:
+            one, line = await server.websocket()
+            one.data_received(frame(b"", length=2 * one.stranger))
+            assert one.inbox.used == 0
+            assert not line.ended
+            one._trust()
+            one.data_received(bytes(2 * one.stranger))  # it was begun as a stranger's
+            await settle()
+            one.data_received(frame(b"", length=2 * one.stranger))
+            assert one.inbox.used == 256 << 10
+            one.connection_lost(None)
+            await settle()
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_large_messages_arrive_on_both_event_loops(house: House, loop: str) -> None:
+    """In pieces that have nothing to do with where a message begins: a window of them is sent with one call."""
+    data = random.Random(3).randbytes(5_000_000)
+    with limited(house, loop=loop, ask=700_000, window=8) as (stage, room), stage.binary(window=8) as one:
+        one.initiate(data)
+        sent = b""
+        for _ in range(8):
+            ask = one.hear("ask")
+            part = data[ask["offset"] : ask["offset"] + ask["length"]]
+            sent += frame(frames.encode_chunk(ask["handle"], ask["offset"], part))
+        one.socket.socket.sendall(sent)
+        one.until(lambda m: m["type"] == "notice" and m["state"] == "uploadcomplete")
+        assert house.uploads.get("one").sourcechecksum == digest(data)
+        until(stage, lambda: room.used == 0)
 
 
 # ── WebSockets: before a key is known ─────────────────────────────────────────────────────────────────────────
@@ -316,7 +394,7 @@ def test_one_message_always_has_room() -> None:
     settings = uvicorn_settings(inbox=1)
     protocol = settings.ws
     assert isinstance(protocol, type)
-    assert cast("Any", protocol).inbox.most >= 2 * settings.ws_max_size
+    assert cast("Any", protocol).make.inbox.most >= 2 * settings.ws_max_size
 
 
 def uvicorn_settings(**config: Any) -> uvicorn.Config:
@@ -403,7 +481,7 @@ class Server:
         await settle()
         assert line.written.startswith(b"HTTP/1.1 101 ")
         line.written.clear()
-        return line.protocol, line
+        return line.protocol.socket, line
 
 
 @contextmanager

@@ -57,10 +57,19 @@ STRANGER: Final = 64 << 10
 _LINGER: Final = 16 << 20
 """Bytes that a client may send on after the answer; a connection cut at once would take the answer with it."""
 _LARGE: Final = 128 << 10
-"""Bytes of a frame that is kept as it comes until it is whole; a smaller one is copied in no time."""
-_PIECE: Final = 4 << 10
-"""Bytes of a piece that is kept as it came. Smaller ones are put together: each object takes some 50 bytes beside its
-content, and who sends a message byte by byte must not take more than is counted."""
+"""Bytes of a frame for which room is made; a smaller one is copied in no time."""
+_ROOM: Final = 256 << 10
+"""Bytes for which room is made when a large message begins."""
+_GROWTH: Final = 8
+"""How many times what came of it there is room for at most; it is copied a seventh of a time more, all in all."""
+_SHELF: Final = 2
+"""Places of messages that are kept for others of the same size, and"""
+_SPARE: Final = 2 << 20
+"""bytes of the largest."""
+_READ: Final = 1 << 20
+"""Bytes of it that one read brings at most; others want to be read, too."""
+_DESK: Final = 64 << 10
+"""Bytes that one read brings of anything else."""
 _FRAGMENT: Final = 128
 """Bytes that a fragment of a message takes beside its content, in round figures; it may be empty."""
 _MESSAGE: Final = 512
@@ -147,10 +156,12 @@ def http_protocol(config: ServerConfig, crowd: Crowd) -> type[asyncio.Protocol]:
 
 def websocket_protocol(
     config: ServerConfig, crowd: Crowd, inbox: Inbox, stranger: int = STRANGER
-) -> type[asyncio.Protocol]:
+) -> type[asyncio.BufferedProtocol]:
     """The class for WebSockets. ``stranger``: bytes of a message before a key was shown, when there are keys."""
-    members = {"limits": config, "crowd": crowd, "inbox": inbox, "stranger": stranger}
-    return type("LimitedWebSocket", (_WebSocket,), members)
+    shelf = deque[bytearray](maxlen=_SHELF)
+    members = {"limits": config, "crowd": crowd, "inbox": inbox, "stranger": stranger, "shelf": shelf}
+    socket = type("LimitedWebSocket", (_WebSocket,), members)
+    return type("LimitedInlet", (_Inlet,), {"make": socket, "desk": memoryview(bytearray(_DESK))})
 
 
 # ── HTTP ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -311,67 +322,97 @@ class Inbox:
             largest.cut(1013, "The server has too much to do. Connect again, and go on.")
 
 
-class _Pieces(StreamReader):
-    """Reads a large message without copying it again with each piece that comes.
+class _Whole(StreamReader):
+    """Has a large message written to where it will lie when it is whole.
 
-    The buffer of websockets is one growing array: with each read of the socket it is likely to move, and then the
-    message is cut out of it. Here what comes waits as it is until the message is whole.
+    The reader of websockets appends each piece that comes to one growing array, and cuts the message out of that, which
+    copies it twice or more. To keep the pieces until there are all of them is no better: each read then goes to memory
+    that the processor has long forgotten.
+
+    What was read has to be used before anybody reads on, since the next message may come to the same place. websockets
+    does: what clients send is masked, and what takes the mask away makes a copy.
+
+    Args:
+        shelf: Places that messages were in, for those of the same size: of all connections of an event loop.
+
+    Attributes:
+        most: Bytes of a message for which room is made; a larger one is read as websockets does it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shelf: deque[bytearray]) -> None:
         super().__init__()
-        self._late: list[bytes | bytearray] | None = None  # of a large message, while it comes
-        self._size = 0  # bytes of it
-        self._wanted = 0  # bytes that it has
+        self.most = sys.maxsize
+        self._shelf = shelf
+        # Of a large message, while it comes:
+        self._place = bytearray()
+        self._came = self._wanted = 0  # bytes
 
     @property
     def held(self) -> int:
-        """Bytes that were not read yet."""
-        return len(self.buffer) + self._size
+        """Bytes that were not read yet, and those that are kept free for more."""
+        return len(self.buffer) + len(self._place)
 
-    def feed_data(self, data: bytes | bytearray) -> None:
-        if self._late is None or self.eof:
-            super().feed_data(data)
-            return
-        self._size += len(data)
-        if len(data) >= _PIECE:
-            self._late.append(bytes(data))  # the very same, if it is no buffer of somebody who goes on with it
-        elif isinstance(last := self._late[-1], bytearray):
-            last += data
-        else:
-            self._late.append(bytearray(data))
+    def room(self) -> memoryview | None:
+        """Where what comes next belongs, if that is to a large message; see `took`."""
+        if self._came == self._wanted or self.eof:
+            return None
+        return memoryview(self._place)[self._came : self._came + _READ]
 
-    def takes(self, data: bytes) -> bool:
-        """Take more of a large message, if it is not whole with that: nobody has to look at it before."""
-        if self._late is None or self._size + len(data) >= self._wanted or self.eof:
+    def took(self, size: int) -> bool:
+        """So many bytes were written to the `room`. Returns whether somebody has to look: it is full."""
+        self._came += size
+        if self._came < len(self._place):
             return False
-        self.feed_data(data)
+        if self._came < self._wanted:
+            self._make_room(self._place)
         return True
 
+    def feed_data(self, data: bytes | bytearray | memoryview) -> None:
+        rest = memoryview(data)
+        while rest and (room := self.room()) is not None:
+            size = min(len(room), len(rest))
+            room[:size] = rest[:size]
+            rest = rest[size:]
+            self.took(size)
+        super().feed_data(rest)  # type: ignore[arg-type]  # whatever can be appended
+
     def read_exact(self, n: int) -> Generator[None, None, bytearray]:
-        if n < _LARGE or len(self.buffer) >= n:
+        if len(self.buffer) >= n:  # as most of what is in front of a message, so it must not cost much
+            found = self.buffer[:n]
+            del self.buffer[:n]
+            return found
+        if not _LARGE <= n <= self.most:
             return (yield from super().read_exact(n))
-        late = self._late = [self.buffer]
-        self.buffer, self._size, self._wanted, whole = bytearray(), len(self.buffer), n, False
+        self._came, self._wanted = len(self.buffer), n
+        self._make_room(self.buffer)
+        self.buffer = bytearray()
+        whole = False
         try:
-            while self._size < n and not self.eof:
+            while self._came < n and not self.eof:
                 yield
-            whole = self._size >= n
+            whole = self._came == n
         finally:
-            over, self._late, self._size = self._size - n, None, 0
-            if not whole:  # whoever reads on finds all in one place
-                self.buffer = bytearray().join(late)
+            place, self._place = self._place, bytearray()
+            if not whole:  # whoever reads on finds it where it was
+                self.buffer = place[: self._came] + self.buffer
+            self._came = self._wanted = 0
         if not whole:
             return (yield from super().read_exact(n))  # which knows what to say
-        last = memoryview(late.pop())
-        self.buffer = bytearray(last[len(last) - over :])
-        return bytearray().join([*late, last[: len(last) - over]])
+        if n <= _SPARE:
+            self._shelf.append(place)
+        return place
 
     def discard(self) -> None:
         super().discard()
-        if self._late is not None:
-            self._late[:] = [bytearray()]
-            self._size = 0
+        self._came = 0
+
+    def _make_room(self, came: bytearray) -> None:
+        """New room not all at once: who announces much and sends nothing is not to have much kept free."""
+        if self._shelf and len(self._shelf[-1]) == self._wanted:
+            self._place = self._shelf.pop()
+        else:
+            self._place = bytearray(min(self._wanted, max(_GROWTH * len(came), _ROOM)))
+        self._place[: len(came)] = came
 
 
 class _WebSocket(WebSocketsSansIOProtocol):
@@ -382,20 +423,25 @@ class _WebSocket(WebSocketsSansIOProtocol):
         crowd: The addresses.
         inbox: What all connections take.
         stranger: Bytes of a message before a key was shown, when there are keys.
+        shelf: Of the readers of all connections.
+        reader: What came and was not looked at.
     """
 
     limits: ServerConfig
     crowd: Crowd
     inbox: Inbox
     stranger: int
+    shelf: deque[bytearray]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._reader = self.conn.reader = _Pieces()
+        self.reader = self.conn.reader = _Whole(self.shelf)
         self.conn.parser = self.conn.parse()  # which has begun to read elsewhere
         next(self.conn.parser)
         self._whose: str | None = None
         self._known = not self.limits.keys
+        if not self._known:
+            self.reader.most = self.stranger
         self._assembled = 0  # bytes of the fragments of a message that is not whole
         self._waiting: deque[int] = deque()  # of each message that waits
         self._waits = 0  # of all of these
@@ -422,6 +468,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
     def _trust(self) -> None:
         """The client has shown a key: it may send what others may."""
         self._known = True
+        self.reader.most = sys.maxsize
 
     def data_received(self, data: bytes) -> None:
         if self._cut:
@@ -429,8 +476,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
             if self._wasted > _LINGER:
                 self.transport.abort()
             return
-        if not self._reader.takes(data):
-            super().data_received(data)
+        super().data_received(data)
         under_way = self._count()
         # What came behind a message that was not looked at yet may be that of a friend.
         if not self._known and not self._waiting and under_way > self.stranger:
@@ -504,7 +550,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
         while not self.queue.empty():
             self.queue.get_nowait()
         self.conn.fail(code, reason)
-        self._reader.discard()
+        self.reader.discard()
         self.inbox.set(self, 0)
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.transport.write(b"".join(self.conn.data_to_send()))
@@ -528,6 +574,42 @@ class _WebSocket(WebSocketsSansIOProtocol):
         """Tell what is held here; returns how much of that is under way."""
         if self._cut:
             return 0
-        under_way = self._reader.held + self._assembled
+        under_way = self.reader.held + self._assembled
         self.inbox.set(self, under_way + self._waits + self._worked_on)
         return under_way
+
+
+class _Inlet(asyncio.BufferedProtocol):
+    """What the transport of a WebSocket talks to: bytes of a large message are read to where they belong.
+
+    Attributes:
+        make: The class of what it stands for.
+        desk: Where everything else is read to; one for all connections of an event loop, since what was read is taken
+            away before the next read.
+        socket: What it stands for.
+    """
+
+    make: type[_WebSocket]
+    desk: memoryview
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.socket = socket = self.make(*args, **kwargs)
+        self._reader = socket.reader
+        self._to_the_reader = False
+        self.connection_made = socket.connection_made  # type: ignore[method-assign]
+        self.connection_lost = socket.connection_lost  # type: ignore[method-assign]
+        self.pause_writing = socket.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = socket.resume_writing  # type: ignore[method-assign]
+        self.eof_received = socket.eof_received  # type: ignore[method-assign]
+        self.data_received = socket.data_received  # uvicorn hands over the request that asked for a WebSocket
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        room = self._reader.room()
+        self._to_the_reader = room is not None
+        return self.desk if room is None else room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if not self._to_the_reader:
+            self.data_received(bytes(self.desk[:nbytes]))
+        elif self._reader.took(nbytes):
+            self.data_received(b"")

@@ -182,7 +182,7 @@ def _settings_of_uvicorn(app: Application, config: ServerConfig, settings: Setti
     return uvicorn.Config(
         app,
         http=http_protocol(config, crowd),
-        ws=websocket_protocol(
+        ws=websocket_protocol(  # type: ignore[arg-type]  # it asks for no more than uvicorn calls
             config,
             crowd,
             Inbox(max(config.inbox, 2 * largest)),  # one must always have room
