@@ -192,6 +192,22 @@ class _Locked:
             engine._notify()
 
 
+class _Storing:
+    """What an error while bytes are stored means for the upload. Its lock is held. No generator, as `_Locked`."""
+
+    __slots__ = ("_engine", "_task")
+
+    def __init__(self, engine: Uploads, task: UploadTask) -> None:
+        self._engine, self._task = engine, task
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self._engine._failed_storing(self._task, error)
+
+
 class Uploads:
     """All uploads of a server.
 
@@ -441,7 +457,7 @@ class Uploads:
                 task = self._need(uploadid)
             if offset is None:
                 offset = task.offset
-            with self._storing(task):
+            with _Storing(self, task):
                 return self._receive(task, offset, data)
 
     def inflow(self, uploadid: str, *, offset: int | None = None, digest: tuple[str, bytes] | None = None) -> Inflow:
@@ -508,30 +524,24 @@ class Uploads:
         )
         return True
 
-    @contextmanager
-    def _storing(self, task: UploadTask) -> Iterator[None]:
-        """What an error while bytes are stored means for the upload. Its lock is held."""
-        try:
-            yield
-        except StorageFull as full:
-            self._drop(task)
-            self._publish(Notice(NoticeKind.INTERNAL_ERROR, task.id, self._load(task.id), full.sentence, full.code))
-            raise
-        except Refused:
-            raise  # nothing was stored
-        except Conflict:
-            self._take_back(task)  # nothing is wrong with the disk: somebody has to send again
-            raise
-        except (StorageError, DataLost) as error:
-            self._drop(task)
-            now = self._load(task.id)
-            if error.code != "too_many_open_files" and now is not None and now.state is State.WAITFORCHUNK:
-                log.error("upload %s failed while storing a chunk: %s", task.id, error.sentence)
-                self._event(Trigger.FAIL, now, failure=error)
-            raise
-        except BaseException:
-            self._take_back(task)
-            raise
+    def _failed_storing(self, task: UploadTask, error: BaseException) -> None:
+        match error:
+            case StorageFull():
+                self._drop(task)
+                now = self._load(task.id)
+                self._publish(Notice(NoticeKind.INTERNAL_ERROR, task.id, now, error.sentence, error.code))
+            case Refused():
+                pass  # nothing was stored
+            case Conflict():
+                self._take_back(task)  # nothing is wrong with the disk: somebody has to send again
+            case StorageError() | DataLost():
+                self._drop(task)
+                now = self._load(task.id)
+                if error.code != "too_many_open_files" and now is not None and now.state is State.WAITFORCHUNK:
+                    log.error("upload %s failed while storing a chunk: %s", task.id, error.sentence)
+                    self._event(Trigger.FAIL, now, failure=error)
+            case _:
+                self._take_back(task)
 
     def _take_back(self, task: UploadTask) -> None:
         """After an error between appending and recording: back to what is on record, unless that has moved on."""
@@ -1365,7 +1375,7 @@ class Inflow:
                 "more than was declared.",
                 code="beyond_the_end",
             )
-        with engine._storing(self._task):
+        with _Storing(engine, self._task):
             try:
                 engine._bytes.append(self._task.key, self.offset, data)
             except StorageFull as full:
@@ -1410,7 +1420,7 @@ class Inflow:
         if self._sha1 is not None and self.offset == task.filesize:
             digest = str(self._sha1.hexdigest())
         try:
-            with engine._storing(task):
+            with _Storing(engine, task):
                 task = engine._chunk(task, Chunk(self._from, None, record=digest is None, size=size), digest)
         except Refused as refused:
             self._over = refused

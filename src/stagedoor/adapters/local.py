@@ -263,7 +263,7 @@ class LocalBytes:
                 raise _over(key)
             if offset != place.end:
                 raise Conflict(f"{key} stands at {place.end}, not at {offset}.")
-            with storage_errors("storing a chunk"), self._failing(place, offset):
+            with storage_errors("storing a chunk"), _Failing(self, place, offset):
                 self._tidy(place)
                 place.tail = True
                 self._disk.write_at(place.fd, data, offset)
@@ -276,7 +276,7 @@ class LocalBytes:
             if place.broken:
                 raise _over(key)
             if place.end != place.recorded:
-                with storage_errors("storing a chunk"), self._failing(place, place.recorded):
+                with storage_errors("storing a chunk"), _Failing(self, place, place.recorded):
                     if self._sync:
                         self._disk.sync_data(place.fd)
                     self._record(place, place.end)
@@ -319,7 +319,7 @@ class LocalBytes:
                 raise _over(key)
             directory = os.path.join(self._data, key)
             with storage_errors("completing an upload"):
-                with self._failing(place, place.recorded):
+                with _Failing(self, place, place.recorded):
                     self._tidy(place)
                     if self._sync:
                         self._disk.sync_data(place.fd)
@@ -441,8 +441,7 @@ class LocalBytes:
     # A place is opened once and kept; the engine sees to it that only one thread changes it at a time, the
     # count of users that nobody closes it meanwhile.
 
-    @contextmanager
-    def _use(self, key: str) -> Iterator[_Place]:
+    def _use(self, key: str) -> _Use:
         with self._lock:
             place = self._places.get(key)
             if place is not None:
@@ -456,13 +455,13 @@ class LocalBytes:
                 self._evict()
             if place is not loaded:
                 self._let_go(loaded)
-        try:
-            yield place
-        finally:
-            with self._lock:
-                place.users -= 1
-                if place.retired:
-                    self._retire(place)
+        return _Use(self, place)
+
+    def _used(self, place: _Place) -> None:
+        with self._lock:
+            place.users -= 1
+            if place.retired:
+                self._retire(place)
 
     def _evict(self) -> None:
         for key in list(self._places) if len(self._places) > self._limit else ():
@@ -560,25 +559,19 @@ class LocalBytes:
             self._disk.sync_data(place.slots)
         place.slot, place.recorded, place.doubtful = 1 - place.slot, offset, False
 
-    @contextmanager
-    def _failing(self, place: _Place, end: int) -> Iterator[None]:
-        """After an error, nothing counts behind ``end``; the room that a failed write took is given back."""
-        try:
-            yield
-        except OSError as error:
-            # What a failed sync lost stays lost, whatever the next one says: never again on this descriptor.
-            # Where only room is missing, what was lost is written anew.
-            place.broken = not is_full(error)
-            place.tail = place.tail or place.end != end
-            place.end, place.sealed = end, False
-            if not place.broken and not place.doubtful:
-                try:
-                    self._tidy(place)
-                except OSError as second:
-                    log.error("cutting back after %s failed as well: %s", error, second)
-            if error.errno in (errno.EMFILE, errno.ENFILE):  # nothing was opened: it is the disk that failed
-                raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
-            raise
+    def _failed(self, place: _Place, end: int, error: OSError) -> None:
+        # What a failed sync lost stays lost, whatever the next one says: never again on this descriptor.
+        # Where only room is missing, what was lost is written anew.
+        place.broken = not is_full(error)
+        place.tail = place.tail or place.end != end
+        place.end, place.sealed = end, False
+        if not place.broken and not place.doubtful:
+            try:
+                self._tidy(place)
+            except OSError as second:
+                log.error("cutting back after %s failed as well: %s", error, second)
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # nothing was opened: it is the disk that failed
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from error
 
     def _tidy(self, place: _Place) -> None:
         """Replace a record that failed, and cut away what nobody owns; in this order."""
@@ -588,6 +581,37 @@ class LocalBytes:
         if place.tail:
             self._disk.truncate(place.fd, place.end)
             place.tail = False
+
+
+class _Use:
+    """Somebody uses a place. This class and the next are none of generators: each chunk goes through them."""
+
+    __slots__ = ("_place", "_store")
+
+    def __init__(self, store: LocalBytes, place: _Place) -> None:
+        self._store, self._place = store, place
+
+    def __enter__(self) -> _Place:
+        return self._place
+
+    def __exit__(self, *exc: object) -> None:
+        self._store._used(self._place)
+
+
+class _Failing:
+    """After an error, nothing counts behind ``end``; the room that a failed write took is given back."""
+
+    __slots__ = ("_end", "_place", "_store")
+
+    def __init__(self, store: LocalBytes, place: _Place, end: int) -> None:
+        self._store, self._place, self._end = store, place, end
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            self._store._failed(self._place, self._end, error)
 
 
 def _over(key: str) -> Conflict:
