@@ -1083,6 +1083,8 @@ class Uploads:
             if not isinstance(error, UploadError):
                 log.exception("step %s of upload %s failed unexpectedly", trigger, uploadid)
             self._release(session, error)
+            if isinstance(error, Conflict):
+                self._settle_others()
             return True
         with self._locked(uploadid):
             now = self._load(uploadid)
@@ -1100,6 +1102,28 @@ class Uploads:
                 failure = error
         self._release(session, failure)
         return True
+
+    def _settle_others(self) -> None:
+        """Settle what is on record and could not be settled then: it may be in the way of whoever replaces a file."""
+        for tree in self.ports.trees.values():
+            try:
+                waiting = tree.unsettled()
+                known = {summary.uid: summary.id for summary in self._tasks.list()} if waiting else {}
+                for uid in waiting:
+                    if uid not in known:  # removed meanwhile
+                        tree.settle(uid)
+                        continue
+                    locked = self._locked(known[uid])
+                    if not locked.enter(wait=False):
+                        continue  # somebody is at it
+                    try:
+                        task = self._load(known[uid])
+                        if task is None or task.uid != uid or due(task) is None:  # as a start would
+                            tree.settle(uid)
+                    finally:
+                        locked.__exit__()
+            except UploadError as error:
+                log.warning("what was put into the library earlier cannot be settled: %s", error.sentence)
 
     def _begin(self, task: UploadTask, trigger: Trigger) -> Session:
         """Record the beginning of a step; or, when its attempts are used up, prepare its failure row."""
