@@ -47,8 +47,8 @@ class ServerConfig:
         drain: How long a stop waits for requests under way; what they had sent is kept in any case.
         heartbeat: Listeners hear something at least so often.
         backlog: Messages that may wait for one listener, progress not counted.
-        inbox: Bytes that WebSocket messages which have not come whole, wait or are worked on may take of all
-            connections together; beyond it the connection with the most is closed.
+        inbox: Bytes that WebSocket messages may take of all connections together, while they come, wait and are worked
+            on, with the room that is kept for what is missing; beyond it the connection with the most is closed.
         window: Chunks that a client of the binary dialect may be asked for ahead.
         ask: Bytes of a chunk that a client of the binary dialect is asked for.
         log: ``text`` or ``json``.
