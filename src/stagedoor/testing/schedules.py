@@ -3,9 +3,10 @@
 A `Play` has an engine with real code everywhere, on adapters in memory or on the local ones with a simulated disk; a
 few uploads; two or three clients who offer, send, pour, declare, annotate, ask, undo, remove and retry, some of them on
 the same upload; subscribers that call back; one or two workers, real ones with their threads or such that only step;
-somebody who lets months pass, and somebody who closes the house early. They pause at each call of a port and at each
-lock (with some seeds: between any two statements of the engine), and the seed decides who goes on. On the way and at
-the end the promises are looked at:
+somebody who lets months pass, and somebody who closes the house early; some uploads were begun with a server before
+this one, and the disk fails now and then. They pause at each call of a port and at each lock (with some seeds: between
+any two statements of the engine), and the seed decides who goes on. On the way and at the end the promises are looked
+at:
 
 1. what was acknowledged is stored, and whoever asks later hears of no less;
 2. no offset and no revision falls;
@@ -26,10 +27,10 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from types import ModuleType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, BinaryIO, Final, TypeVar, cast
 
 from attrs import define, evolve, field
 
@@ -42,7 +43,7 @@ from ..errors import InUse, OffsetMismatch, Refused, StorageError, TaskNotFound,
 from ..library import memory as library_module
 from ..lifecycle import Row, State, Trigger, due
 from ..notices import Notice, NoticeKind
-from ..ports import ContentType
+from ..ports import Buffer, ContentType
 from ..settings import Settings
 from ..tasks import JSON, Offer, UploadTask, load
 from ..verify import replay
@@ -107,6 +108,32 @@ class _Bus(_Port):
             publish(notices)
 
         self.publish = looked_at
+
+
+class _Shaky:
+    """A store that fails at times, and changes nothing then."""
+
+    def __init__(self, store: Any, failures: Counter[str]) -> None:
+        self._store, self._failures = store, failures
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
+        """See `ByteStore.open`."""
+        self._shake("open")
+        found: AbstractContextManager[BinaryIO] = self._store.open(key)
+        return found
+
+    def append(self, key: str, offset: int, data: Buffer) -> None:
+        """See `ByteStore.append`."""
+        self._shake("append")
+        self._store.append(key, offset, data)
+
+    def _shake(self, method: str) -> None:
+        if self._failures[method]:
+            self._failures[method] -= 1
+            raise StorageError("The disk shakes.")
 
 
 class _PausingDisk(WatchedDisk):
@@ -308,6 +335,9 @@ class Play:
         self.seen: dict[str, _Seen] = {}
         self.left_to_come = 0
         self.over = False
+        before = random.Random(f"{seed} before")  # noqa: S311  # not for secrets
+        self.begun = before.random() if before.random() < 0.25 else None
+        self.failures = Counter(open=before.choice((0, 0, 0, 1, 4)), append=before.choice((0, 0, 0, 0, 0, 1)))
         self._names = iter(range(1, 1 << 30))
         self._where: _Memory | _OnDisk
         self.uploads: Uploads
@@ -354,6 +384,9 @@ class Play:
             self.library = library_module.MemoryLibrary()
             shaking = dict.fromkeys(("preprocess", "import_", "illustrate"), 2)
             contents = [PlainContent(failures=shaking), PlainContent("sound", has_artwork=False)]
+            if self.begun is not None and not self.rush:
+                self._open(contents, inprocess.InlineBus())
+                self._begin_all(self.begun)
             self._open(contents, inprocess.ThreadedBus() if self.seed % 4 == 0 else inprocess.InlineBus())
             if self.rush:
                 self._bring_all()
@@ -375,7 +408,7 @@ class Play:
         scheduler, where = self.scheduler, self._where
         self.bus = bus
         self.uploads = Uploads(
-            bytes=where.bytes,
+            bytes=_Shaky(where.bytes, self.failures),
             tasks=where.tasks,
             trees=where.trees,
             library=_Port(scheduler, "library", self.library),  # type: ignore[arg-type]  # has what the library has
@@ -393,13 +426,19 @@ class Play:
         """All is sent and looked at when the play begins, and everybody wants into the library."""
         for upload in self.uploads_:
             upload.known = upload.right = True
-            try:
+            with suppress(TooLarge, StorageError):  # the settings may allow one at a time
                 self.uploads.initiate(upload.offer())
-            except TooLarge:  # the settings may allow one at a time
-                continue
-            self.uploads.receive(upload.id, offset=0, data=upload.content)
-            self.uploads.annotate(upload.id, {"artistname": "Artist", "name": upload.name, "answers.which": "this"})
+                self.uploads.receive(upload.id, offset=0, data=upload.content)
+                self.uploads.annotate(upload.id, {"artistname": "Artist", "name": upload.name, "answers.which": "this"})
         Worker(self.uploads).drain()
+
+    def _begin_all(self, share: float) -> None:
+        """So much of each was sent to a server that is gone, and with it what it knew of the hash."""
+        for upload in self.uploads_:
+            with suppress(TooLarge, StorageError):
+                self.uploads.initiate(upload.offer())
+                self.uploads.receive(upload.id, offset=0, data=upload.content[: 1 + int(share * len(upload.content))])
+        self.uploads.close()
 
     def _cast(self) -> None:
         """Who is in it."""
@@ -790,6 +829,9 @@ class _Client:
                 continue
             except (Refused, TaskNotFound):
                 return
+            except StorageError as error:
+                _only_shaky(error)
+                return
             assert task is not None
             if task.state is not S.WAITFORCHUNK:
                 return
@@ -809,6 +851,8 @@ class _Client:
             self._did(dice.choice((inflow.finish, inflow.close)))
         except (Refused, TaskNotFound):
             return
+        except StorageError as error:
+            _only_shaky(error)
 
     def _did(self, do: Callable[[], UploadTask | None]) -> None:
         self.play.did(self.name, self.upload, do)
