@@ -784,62 +784,6 @@ def test_an_undo_brings_a_file_back_whose_upload_was_removed_before_it_was_on_re
     house.finish()
 
 
-@pytest.mark.parametrize("tree", ["music", "artwork"])
-@pytest.mark.parametrize("removed", [False, True], ids=["there", "removed"])
-def test_who_could_not_settle_holds_up_nobody(house: House, tree: str, removed: bool) -> None:
-    """What one has put on record is replaced by another, also if a disk has failed in between, at the next attempt."""
-    house.bring(S.PREPROCESSED, "a", data=b"fine a")
-    house.bring(S.PREPROCESSED, "b", data=b"fine b")
-    house.uploads.annotate("b", {"answers.destination_exists": "replace"})
-
-    def tired(*_: object) -> None:
-        raise StorageError("The disk is tired.")
-
-    house.before[f"{tree}.settle"] = tired
-    house.uploads.request("a", trigger_import=True)
-    house.worker.drain(100)
-    assert house.uploads.get("a").state is S.IMPORTCOMPLETE
-    if removed:
-        house.uploads.remove("a")
-        house.worker.drain(100)
-    house.uploads.request("b", trigger_import=True)
-    house.worker.drain(100)
-    task = house.uploads.get("b")
-    assert (task.state, task.code) == ((S.PREPROCESSED if tree == "music" else S.IMPORTARTWORK), "conflict")
-    house.before.clear()
-    for _ in range(2):
-        house.clock.forward(1000)
-        house.worker.drain(100)
-    task = house.uploads.get("b")
-    assert (task.state, task.message) == (S.IMPORTCOMPLETE, None)
-    assert house.files("music")["Alpha/Beta.mp4"] == b"fine b"
-    house.uploads.undo("b")
-    house.worker.drain(100)
-    assert house.files("music")["Alpha/Beta.mp4"] == b"fine a"
-    house.finish()
-
-
-def test_what_somebody_works_on_is_settled_by_nobody_else(house: House) -> None:
-    """Else his file was nobody's after a crash."""
-    house.bring(S.PREPROCESSED, "a", data=b"fine a")
-    house.bring(S.PREPROCESSED, "b", data=b"fine b")
-    house.uploads.annotate("b", {"answers.destination_exists": "replace"})
-    gate = house.gate()
-    house.after["music.place"] = gate
-    with house.threads() as pool:
-        first = pool.submit(house.uploads.integrate, "a")
-        gate.reached()
-        house.after.clear()
-        for _ in range(2):
-            with pytest.raises(StorageError, match="just putting its file"):
-                house.uploads.integrate("b")
-        assert house.uploads.get("a").uid in house.uploads.ports.trees["music"].unsettled()
-        gate.open()
-        wait_for([first], house.PATIENCE)
-    house.uploads.integrate("b")
-    assert house.files("music")["Alpha/Beta.mp4"] == b"fine b"
-
-
 def test_there_is_no_way_to_import_later_what_was_integrated_without(house: House) -> None:
     house.bring(S.INTEGRATED)
     house.restart()

@@ -193,7 +193,7 @@ class _Locked:
 
 
 class _Storing:
-    """What an error while bytes are stored means for the upload. Its lock is held. No generator, as `_Locked`."""
+    """What an error while bytes are stored means for the upload, whose lock is held. A class, as `_Locked`."""
 
     __slots__ = ("_engine", "_task")
 
@@ -1084,7 +1084,7 @@ class Uploads:
                 log.exception("step %s of upload %s failed unexpectedly", trigger, uploadid)
             self._release(session, error)
             if isinstance(error, Conflict):
-                self._settle_others()
+                self._settle_others()  # so that the next attempt has nothing in its way
             return True
         with self._locked(uploadid):
             now = self._load(uploadid)
@@ -1105,25 +1105,26 @@ class Uploads:
 
     def _settle_others(self) -> None:
         """Settle what is on record and could not be settled then: it may be in the way of whoever replaces a file."""
-        for tree in self.ports.trees.values():
+        try:
+            waiting = {uid for tree in self.ports.trees.values() for uid in tree.unsettled()}
+            ids = {summary.uid: summary.id for summary in self._tasks.list() if summary.uid in waiting}
+        except UploadError as error:
+            log.warning("nobody knows what was not settled in the library: %s", error.sentence)
+            return
+        for uid, uploadid in ids.items():  # what is of no upload here may be of another engine's
+            locked = self._locked(uploadid)
+            if not locked.enter(wait=False):
+                continue  # somebody is at it
             try:
-                waiting = tree.unsettled()
-                known = {summary.uid: summary.id for summary in self._tasks.list()} if waiting else {}
-                for uid in waiting:
-                    if uid not in known:  # removed meanwhile
+                task = self._load(uploadid)
+                # What is due otherwise may have put something there that is on no record yet.
+                if task is None or task.uid != uid or due(task) in (None, Trigger.START_IMPORT, Trigger.IMPORT):
+                    for tree in self.ports.trees.values():
                         tree.settle(uid)
-                        continue
-                    locked = self._locked(known[uid])
-                    if not locked.enter(wait=False):
-                        continue  # somebody is at it
-                    try:
-                        task = self._load(known[uid])
-                        if task is None or task.uid != uid or due(task) is None:  # as a start would
-                            tree.settle(uid)
-                    finally:
-                        locked.__exit__()
             except UploadError as error:
-                log.warning("what was put into the library earlier cannot be settled: %s", error.sentence)
+                log.warning("upload %s: cleaning up has to wait: %s", uploadid, error.sentence)
+            finally:
+                locked.__exit__()
 
     def _begin(self, task: UploadTask, trigger: Trigger) -> Session:
         """Record the beginning of a step; or, when its attempts are used up, prepare its failure row."""

@@ -373,6 +373,8 @@ class Tree(Protocol):
     def settle(self, uid: str) -> None:
         """Forget what is only needed to adopt or to repeat; called when the placement, or the removal, is on record.
 
+        If that failed it is called again: at a start, or when somebody else wants to replace such a file.
+
         What was replaced is kept, and so is what `remove` has to know to bring it back.
         """
         ...
@@ -393,7 +395,10 @@ class Tree(Protocol):
         ...
 
     def check(self, uid: str, file: PlacedFile) -> bool:
-        """Whether a file that was placed for an upload is still the same, or gone. Reads the file."""
+        """Whether a file that was placed for an upload is still the same, or gone. Reads the file.
+
+        One that another upload has replaced is not, be it by the same bytes: it comes back with the other's removal.
+        """
         ...
 
     def holds(self, uid: str, file: PlacedFile) -> bool:

@@ -120,7 +120,7 @@ class Session:
         failure: What went wrong, for the rows that record it.
         given_up: The attempts are used up; slow guards answer no without working.
         retry_at: For ``release``: when to try again; ``None`` drops the step and the wish behind it.
-        afterwards: What to do once the task is saved; may fail without harm.
+        afterwards: What to do once the task is saved; may fail without harm, and a placement is settled later then.
     """
 
     task: UploadTask

@@ -584,7 +584,7 @@ class LocalBytes:
 
 
 class _Use:
-    """Somebody uses a place. This class and the next are none of generators: each chunk goes through them."""
+    """Somebody uses a place. A class, as the next one, not a generator: each chunk goes through them."""
 
     __slots__ = ("_place", "_store")
 
@@ -1237,9 +1237,20 @@ class LocalTree:
             if not info.is_file or info.size != file.size:
                 return False
             try:
-                return self._measure(self._at(file.path))[1] == file.sha256
+                return self._measure(self._at(file.path))[1] == file.sha256 and not self._is_kept(uid, file)
             except FileNotFoundError:  # somebody was faster
                 return True
+
+    def _is_kept(self, uid: str, file: PlacedFile) -> bool:
+        """Whether another upload has replaced our file and keeps it: what looks like it is that other's, then."""
+        if self.disk.info(self._kept(uid, file.path)) is not None:
+            return False  # we came later
+        names = [entry.name for entry in self.disk.entries(self._at(".stagedoor")) if entry.is_dir]
+        for other in (name.removesuffix(_KEPT) for name in names if name.endswith(_KEPT)):
+            info = self.disk.info(kept := self._kept(other, file.path))
+            if info is not None and info.size == file.size and self._measure(kept)[1] == file.sha256:
+                return True
+        return False
 
     def holds(self, uid: str, file: PlacedFile) -> bool:
         """See `Tree.holds`."""

@@ -298,8 +298,20 @@ class MemoryTree:
     def check(self, uid: str, file: PlacedFile) -> bool:
         """See `Tree.check`."""
         self._check(file.path)
+        with self._lock:
+            return self._same(uid, file)
+
+    def _same(self, uid: str, file: PlacedFile) -> bool:
         data = self.files.get(file.path)
-        return data is None or (uid, file.path) in self._gone or hashlib.sha256(data).hexdigest() == file.sha256
+        if data is None or (uid, file.path) in self._gone:
+            return True
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            return False
+        # What is there looks like ours. It is another upload's, if that has replaced ours and keeps it.
+        return (uid, file.path) in self._replaced or not any(
+            path == file.path and hashlib.sha256(kept).hexdigest() == file.sha256
+            for (_, path), kept in self._replaced.items()
+        )
 
     def holds(self, uid: str, file: PlacedFile) -> bool:
         """See `Tree.holds`."""
@@ -312,7 +324,7 @@ class MemoryTree:
         self._check(*directories)
         with self._lock:
             for file in files:
-                if not self.check(uid, file):
+                if not self._same(uid, file):
                     raise Conflict(f"{file.path} has changed since it was placed; it is kept.", code="changed_since")
             for file in files:
                 if (uid, file.path) not in self._gone:

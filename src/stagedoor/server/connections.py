@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import apply_mask  # type: ignore[attr-defined]  # what its parser uses
 from websockets.streams import StreamReader
 
 from .config import ServerConfig
@@ -157,8 +158,13 @@ def http_protocol(config: ServerConfig, crowd: Crowd) -> type[asyncio.Protocol]:
 def websocket_protocol(
     config: ServerConfig, crowd: Crowd, inbox: Inbox, stranger: int = STRANGER
 ) -> type[asyncio.BufferedProtocol]:
-    """The class for WebSockets. ``stranger``: bytes of a message before a key was shown, when there are keys."""
-    shelf = deque[bytearray](maxlen=_SHELF)
+    """The class for WebSockets of one event loop.
+
+    Args:
+        stranger: Bytes of a message before a key was shown, when there are keys.
+    """
+    copies = isinstance(apply_mask(bytearray(4), bytes(4)), bytes)  # else a message would stay in its place
+    shelf = deque[bytearray](maxlen=_SHELF if copies else 0)
     members = {"limits": config, "crowd": crowd, "inbox": inbox, "stranger": stranger, "shelf": shelf}
     socket = type("LimitedWebSocket", (_WebSocket,), members)
     return type("LimitedInlet", (_Inlet,), {"make": socket, "desk": memoryview(bytearray(_DESK))})
@@ -368,6 +374,7 @@ class _Whole(StreamReader):
         return True
 
     def feed_data(self, data: bytes | bytearray | memoryview) -> None:
+        """Also what comes otherwise, from an event loop that knows no `asyncio.BufferedProtocol`, goes there first."""
         rest = memoryview(data)
         while rest and (room := self.room()) is not None:
             size = min(len(room), len(rest))
@@ -407,11 +414,12 @@ class _Whole(StreamReader):
         self._came = 0
 
     def _make_room(self, came: bytearray) -> None:
-        """New room not all at once: who announces much and sends nothing is not to have much kept free."""
-        if self._shelf and len(self._shelf[-1]) == self._wanted:
+        """Not all at once: who announces much and sends nothing is not to have much kept free."""
+        size = min(self._wanted, max(_GROWTH * len(came), _ROOM))
+        if size == self._wanted and self._shelf and len(self._shelf[-1]) == size:
             self._place = self._shelf.pop()
         else:
-            self._place = bytearray(min(self._wanted, max(_GROWTH * len(came), _ROOM)))
+            self._place = bytearray(size)
         self._place[: len(came)] = came
 
 
@@ -441,7 +449,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
         self._whose: str | None = None
         self._known = not self.limits.keys
         if not self._known:
-            self.reader.most = self.stranger
+            self.reader.most = 0  # nothing is kept free for strangers
         self._assembled = 0  # bytes of the fragments of a message that is not whole
         self._waiting: deque[int] = deque()  # of each message that waits
         self._waits = 0  # of all of these
@@ -549,8 +557,8 @@ class _WebSocket(WebSocketsSansIOProtocol):
         self.frames = []
         while not self.queue.empty():
             self.queue.get_nowait()
-        self.conn.fail(code, reason)
         self.reader.discard()
+        self.conn.fail(code, reason)
         self.inbox.set(self, 0)
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.transport.write(b"".join(self.conn.data_to_send()))

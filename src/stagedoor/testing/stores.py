@@ -1212,6 +1212,26 @@ class TreeContract:
             tree.settle(_OTHER_UID)
             assert self.read(tree, path) == (b"theirs" if replace else None)
 
+    def test_what_was_replaced_by_the_same_bytes_is_not_there_before_it_is_back(self, tree: Tree) -> None:
+        """Else it came back when nobody had it any more."""
+        first = tree.place(_UID, "Artist/Name.mp4", io.BytesIO(b"the same"))
+        tree.settle(_UID)
+        second = self._replace(tree, data=b"the same", uid=_OTHER_UID)
+        tree.settle(_OTHER_UID)
+        for _ in range(2):
+            assert not tree.check(_UID, first)
+            with pytest.raises(Conflict) as caught:
+                tree.remove(_UID, [first], [])
+            assert caught.value.code == "changed_since"
+            assert tree.check(_OTHER_UID, second)
+            tree = self.reopen(tree)
+        tree.remove(_OTHER_UID, [second], [])
+        tree.settle(_OTHER_UID)
+        assert tree.check(_UID, first)
+        tree.remove(_UID, [first], [])
+        tree.settle(_UID)
+        assert not tree.exists("Artist/Name.mp4")
+
     def test_of_many_that_replace_a_file_each_keeps_what_it_found(self, tree: Tree) -> None:
         """One after the other, in whatever order: no file is lost, and the name is never free for the next one."""
         self.write(tree, "Artist/Name.mp4", b"theirs")
