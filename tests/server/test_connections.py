@@ -181,13 +181,15 @@ def test_who_announces_much_and_sends_nothing_has_little_kept_free() -> None:
     asyncio.run(play())
 
 
-def test_not_even_a_place_that_is_there_anyway() -> None:
+@pytest.mark.parametrize(("first", "held"), [(0, 256 << 10), ((64 << 10) - 1, (512 << 10) - 8), (64 << 10, 2 << 20)])
+def test_a_place_that_is_there_anyway_is_for_who_sends_a_part_at_once(first: int, held: int) -> None:
     shelf = deque([bytearray(2 << 20)], maxlen=2)
     reader = connections._Whole(shelf)
+    reader.feed_data(bytes(first))
     parser = reader.read_exact(2 << 20)
     next(parser)
-    assert reader.held == 256 << 10
-    reader.feed_data(bytes(256 << 10))
+    assert reader.held == held
+    reader.feed_data(bytes(held - first))
     assert reader.held == 2 << 20
     assert not shelf
 

@@ -67,6 +67,8 @@ _SHELF: Final = 2
 """Places of messages that are kept for others of the same size, and"""
 _SPARE: Final = 2 << 20
 """bytes of the largest."""
+_SHARE: Final = 32
+"""The same for a place that is there anyway: who sends at once has so much of a chunk in the first read."""
 _READ: Final = 1 << 20
 """Bytes of it that one read brings at most; others want to be read, too."""
 _DESK: Final = 64 << 10
@@ -415,11 +417,10 @@ class _Whole(StreamReader):
 
     def _make_room(self, came: bytearray) -> None:
         """Not all at once: who announces much and sends nothing is not to have much kept free."""
-        size = min(self._wanted, max(_GROWTH * len(came), _ROOM))
-        if size == self._wanted and self._shelf and len(self._shelf[-1]) == size:
+        if self._shelf and len(self._shelf[-1]) == self._wanted <= _SHARE * len(came):
             self._place = self._shelf.pop()
         else:
-            self._place = bytearray(size)
+            self._place = bytearray(min(self._wanted, max(_GROWTH * len(came), _ROOM)))
         self._place[: len(came)] = came
 
 
