@@ -837,7 +837,7 @@ def test_missing_media_packages(tmp_path: Path, package: str) -> None:
         ("import sys; print('x' * 10_000, file=sys.stderr)", "xxx"),
         ("import os; os._exit(0)", "it ended without a word"),
         ("import os, sys; os.read(int(sys.argv[1]), 4); os._exit(0)", "it ended without a word"),
-        ("import os, sys; os.write(int(sys.argv[1]), b'good day'); sys.stdin.read()", "it does not keep to the"),
+        ("import os, signal, sys; os.write(int(sys.argv[1]), b'good day'); signal.pause()", "it does not keep to the"),
     ],
     ids=["message", "much", "silent", "silent after the request", "nonsense"],
 )
