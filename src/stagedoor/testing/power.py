@@ -32,7 +32,7 @@ from ..adapters.local import LocalBytes, LocalTasks, LocalTree
 from ..engine import Uploads
 from ..errors import Refused, UploadError
 from ..library.memory import NullLibrary
-from ..lifecycle import Row, State, Trigger, due
+from ..lifecycle import FAILURE_STATES, Row, State, Trigger, due
 from ..notices import Notice
 from ..ports import Entry
 from ..tasks import Offer, UploadTask
@@ -203,7 +203,7 @@ def _undo(uploadid: str) -> Step:
 
 def _retry(uploadid: str) -> Step:
     def do(house: _House) -> None:
-        if house.uploads.get(uploadid).state in (S.UPLOADFAILED, S.INVALIDCONTENT, S.INTEGRATIONFAILED, S.IMPORTFAILED):
+        if house.uploads.get(uploadid).state in FAILURE_STATES:
             house.uploads.retry(uploadid)
 
     return Step(f"retry {uploadid}", do)

@@ -41,7 +41,7 @@ from ..adapters.disk import Disk
 from ..engine import Uploads
 from ..errors import InUse, OffsetMismatch, Refused, StorageError, TaskNotFound, TooLarge
 from ..library import memory as library_module
-from ..lifecycle import Row, State, Trigger, due
+from ..lifecycle import FAILURE_STATES, Row, State, Trigger, due
 from ..notices import Notice, NoticeKind
 from ..ports import Buffer, ContentType
 from ..settings import Settings
@@ -61,7 +61,6 @@ _MONTHS: Final = 100 * 86_400.0
 _IDS: Final = ("one", "two", "three")
 _SCRIPTS: Final = (*["fine"] * 7, "bad", "ask", "noart", "noimport", "shaky")
 _ROOTS: Final = ("music", "artwork")
-_FAILED: Final = frozenset({S.UPLOADFAILED, S.INVALIDCONTENT, S.INTEGRATIONFAILED, S.IMPORTFAILED})
 _INSIDE: Final = frozenset({S.INTEGRATED, S.STARTIMPORT, S.IMPORTARTWORK, S.IMPORTFAILED, S.IMPORTCOMPLETE})
 _FINE: Final = (engine_module, inprocess)
 """Where some seeds pause between any two statements."""
@@ -728,7 +727,7 @@ class _Helper:
             if task.state is S.PREPROCESSED and dice.random() < 0.7:
                 ask = uploads.integrate if dice.random() < 0.5 else uploads.request
                 ask(task.id, trigger_import=True)
-            elif task.state in _FAILED and dice.random() < 0.5:
+            elif task.state in FAILURE_STATES and dice.random() < 0.5:
                 uploads.retry(task.id)
             elif dice.random() < 0.1:
                 uploads.remove(other)
@@ -903,7 +902,7 @@ class _Client:
             S.IMPORTCOMPLETE: [self._undo],
         }
         choices = fitting.get(state, [])
-        if state in _FAILED:
+        if state in FAILURE_STATES:
             choices = [self._name, self._retry, self._retry, self._undo]
         if not choices or dice.random() < 0.3:
             choices = [
