@@ -1190,10 +1190,13 @@ class LocalTree:
             hidden = self.disk.info(self._at(".stagedoor"))
             if hidden is None or not hidden.is_dir:
                 return {}
-            names = sorted(entry.name for entry in self.disk.entries(self._at(".stagedoor")) if entry.is_dir)
-            uids = (name.removesuffix(_KEPT) for name in names if name.endswith(_KEPT))
-            found = {uid: self._files_kept(uid) for uid in uids if uid not in known}
+            found = {uid: self._files_kept(uid) for uid in self._keepers() if uid not in known}
             return {uid: files for uid, files in found.items() if files}
+
+    def _keepers(self) -> Sequence[str]:
+        """The uids that have a journal of what they replaced."""
+        names = sorted(entry.name for entry in self.disk.entries(self._at(".stagedoor")) if entry.is_dir)
+        return [name.removesuffix(_KEPT) for name in names if name.endswith(_KEPT)]
 
     def _files_kept(self, uid: str) -> Sequence[KeptFile]:
         directory, files = f".stagedoor/{uid}{_KEPT}", []
@@ -1245,8 +1248,7 @@ class LocalTree:
         """Whether another upload has replaced our file and keeps it: what looks like it is that other's, then."""
         if self.disk.info(self._kept(uid, file.path)) is not None:
             return False  # we came later
-        names = [entry.name for entry in self.disk.entries(self._at(".stagedoor")) if entry.is_dir]
-        for other in (name.removesuffix(_KEPT) for name in names if name.endswith(_KEPT)):
+        for other in self._keepers():
             info = self.disk.info(kept := self._kept(other, file.path))
             if info is not None and info.size == file.size and self._measure(kept)[1] == file.sha256:
                 return True
