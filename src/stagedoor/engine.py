@@ -1083,7 +1083,7 @@ class Uploads:
             if not isinstance(error, UploadError):
                 log.exception("step %s of upload %s failed unexpectedly", trigger, uploadid)
             self._release(session, error)
-            if isinstance(error, Conflict):
+            if isinstance(error, Conflict) and error.code == "conflict":  # `Tree.place`: it is not settled
                 self._settle_others()  # so that the next attempt has nothing in its way
             return True
         with self._locked(uploadid):
