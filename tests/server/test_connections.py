@@ -194,6 +194,17 @@ def test_a_place_that_is_there_anyway_is_for_who_sends_a_part_at_once(first: int
     assert not shelf
 
 
+def test_one_read_brings_no_more_than_a_mebibyte() -> None:
+    """However large the message is: others want to be read, too."""
+    reader = connections._Whole(deque(maxlen=2))
+    reader.feed_data(bytes(1 << 20))
+    parser = reader.read_exact(16 << 20)
+    next(parser)
+    room = reader.room()
+    assert room is not None
+    assert len(room) == 1 << 20 < reader.held - (1 << 20)
+
+
 def test_a_stranger_has_nothing_kept_free() -> None:
     async def play() -> None:
         with without_sockets(keys=(KEY,)) as server:

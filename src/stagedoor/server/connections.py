@@ -344,12 +344,12 @@ class _Whole(StreamReader):
         shelf: Places that messages were in, for those of the same size: of all connections of an event loop.
 
     Attributes:
-        most: Bytes of a message for which room is made; a larger one is read as websockets does it.
+        roomy: Whether room is made; else large messages are read as websockets does it.
     """
 
     def __init__(self, shelf: deque[bytearray]) -> None:
         super().__init__()
-        self.most = sys.maxsize
+        self.roomy = True
         self._shelf = shelf
         # Of a large message, while it comes:
         self._place = bytearray()
@@ -390,7 +390,7 @@ class _Whole(StreamReader):
             found = self.buffer[:n]
             del self.buffer[:n]
             return found
-        if not _LARGE <= n <= self.most:
+        if n < _LARGE or not self.roomy:
             return (yield from super().read_exact(n))
         self._came, self._wanted = len(self.buffer), n
         self._make_room(self.buffer)
@@ -449,8 +449,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
         next(self.conn.parser)
         self._whose: str | None = None
         self._known = not self.limits.keys
-        if not self._known:
-            self.reader.most = 0  # nothing is kept free for strangers
+        self.reader.roomy = self._known  # nothing is kept free for strangers
         self._assembled = 0  # bytes of the fragments of a message that is not whole
         self._waiting: deque[int] = deque()  # of each message that waits
         self._waits = 0  # of all of these
@@ -477,7 +476,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
     def _trust(self) -> None:
         """The client has shown a key: it may send what others may."""
         self._known = True
-        self.reader.most = sys.maxsize
+        self.reader.roomy = True
 
     def data_received(self, data: bytes) -> None:
         if self._cut:
