@@ -227,6 +227,12 @@ class House:
         assert task.state is state
         return task
 
+    def rivals(self) -> None:
+        """Two uploads, ``a`` and ``b``, for one name in the library; the second one may replace."""
+        self.bring(State.PREPROCESSED, "a", data=b"fine a")
+        self.bring(State.PREPROCESSED, "b", data=b"fine b")
+        self.uploads.annotate("b", {"answers.destination_exists": "replace"})
+
     def finish(self, uploadid: str = "other", data: bytes = b"another film") -> UploadTask:
         """The worker works: another upload gets to the end."""
         self.send(uploadid, data, annotations={"artistname": "Other", "name": uploadid.capitalize()})

@@ -760,9 +760,7 @@ def test_two_integrations_at_once_for_one_destination(house: House) -> None:
 
 def test_an_undo_brings_a_file_back_whose_upload_was_removed_before_it_was_on_record(house: House) -> None:
     """What is being placed is not replaced: who is removed meanwhile takes it back, and it must not be elsewhere."""
-    house.bring(S.PREPROCESSED, "a", data=b"fine a")
-    house.bring(S.PREPROCESSED, "b", data=b"fine b")
-    house.uploads.annotate("b", {"answers.destination_exists": "replace"})
+    house.rivals()
     gate = house.gate()
     house.after["music.place"] = gate
     with house.threads() as pool:

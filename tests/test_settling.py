@@ -24,9 +24,7 @@ def tired(*_: object) -> None:
 @pytest.mark.parametrize("tree", ["music", "artwork"])
 def test_who_could_not_settle_holds_up_nobody(house: House, tree: str) -> None:
     """What one has put on record is replaced by another, also if a disk has failed in between, at the next attempt."""
-    house.bring(S.PREPROCESSED, "a", data=b"fine a")
-    house.bring(S.PREPROCESSED, "b", data=b"fine b")
-    house.uploads.annotate("b", {"answers.destination_exists": "replace"})
+    house.rivals()
     house.before[f"{tree}.settle"] = tired
     house.uploads.request("a", trigger_import=True)
     house.worker.drain(100)
@@ -68,9 +66,7 @@ def test_one_that_cannot_be_settled_does_not_keep_others_from_it(house: House) -
 
 def test_who_waits_for_the_catalogue_does_not_keep_others_from_replacing(house: House) -> None:
     """What it has put into the library is on record."""
-    house.bring(S.PREPROCESSED, "a", data=b"fine a")
-    house.bring(S.PREPROCESSED, "b", data=b"fine b")
-    house.uploads.annotate("b", {"answers.destination_exists": "replace"})
+    house.rivals()
     house.before["music.settle"] = house.before["library.put"] = tired
     house.uploads.request("a", trigger_import=True)
     house.worker.drain(100)
@@ -97,9 +93,7 @@ def test_what_another_engine_puts_into_the_same_library_is_not_settled_here(hous
 
 def test_what_somebody_works_on_is_settled_by_nobody_else(house: House) -> None:
     """Else his file was nobody's after a crash."""
-    house.bring(S.PREPROCESSED, "a", data=b"fine a")
-    house.bring(S.PREPROCESSED, "b", data=b"fine b")
-    house.uploads.annotate("b", {"answers.destination_exists": "replace"})
+    house.rivals()
     gate = house.gate()
     house.after["music.place"] = gate
     with house.threads() as pool:
